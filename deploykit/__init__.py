@@ -1,0 +1,94 @@
+"""deploykit: carry a model from its trainable relaxation to a proven, measured, served hard form.
+
+Importing this package imports neither torch nor pydantic; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+from deploykit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from deploykit.bundle import Bundle, open_bundle
+    from deploykit.cards import DecoderCard, MethodCard, Paper, TaskCard
+    from deploykit.decisions import Agreement, Decision, Decisions, agreement
+    from deploykit.decoder import Decoder, DecoderConfig
+    from deploykit.errors import DeploykitError
+    from deploykit.hard_form import FLOAT32, HardForm, Lowering, Promise, Tolerance
+    from deploykit.lifecycle import harden, on_step, penalty, prepare
+    from deploykit.making import make_decoder, make_method, make_task
+    from deploykit.method import Method, MethodConfig
+    from deploykit.registry import Registry, installed
+    from deploykit.signature import Dim, Signature, TensorSpec
+    from deploykit.task import Samples, Task
+    from deploykit.training_plan import TrainingPlan
+
+__all__ = [
+    "FLOAT32",
+    "Agreement",
+    "Bundle",
+    "Decision",
+    "Decisions",
+    "Decoder",
+    "DecoderCard",
+    "DecoderConfig",
+    "DeploykitError",
+    "Dim",
+    "HardForm",
+    "Lowering",
+    "Method",
+    "MethodCard",
+    "MethodConfig",
+    "Paper",
+    "Promise",
+    "Registry",
+    "Samples",
+    "Signature",
+    "Task",
+    "TaskCard",
+    "TensorSpec",
+    "Tolerance",
+    "TrainingPlan",
+    "agreement",
+    "harden",
+    "hookimpl",
+    "installed",
+    "make_decoder",
+    "make_method",
+    "make_task",
+    "on_step",
+    "open_bundle",
+    "penalty",
+    "prepare",
+]
+
+_HOMES: Final = {
+    "bundle": ("Bundle", "open_bundle"),
+    "cards": ("DecoderCard", "MethodCard", "Paper", "TaskCard"),
+    "decisions": ("Agreement", "Decision", "Decisions", "agreement"),
+    "decoder": ("Decoder", "DecoderConfig"),
+    "errors": ("DeploykitError",),
+    "hard_form": ("FLOAT32", "HardForm", "Lowering", "Promise", "Tolerance"),
+    "lifecycle": ("harden", "on_step", "penalty", "prepare"),
+    "making": ("make_decoder", "make_method", "make_task"),
+    "method": ("Method", "MethodConfig"),
+    "registry": ("Registry", "installed"),
+    "signature": ("Dim", "Signature", "TensorSpec"),
+    "task": ("Samples", "Task"),
+    "training_plan": ("TrainingPlan",),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'deploykit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"deploykit.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,92 @@
+"""Every error deploykit raises on purpose, as one tree.
+
+    DeploykitError                 exit code 1: something a person can mend
+    ├── ConfigError                a setting is unknown or out of range
+    ├── ContractError              a plugin broke a promise; the text speaks to its author
+    ├── RegistryError              plugins and names
+    │   ├── PluginError            a plugin did not load or offers the wrong thing
+    │   ├── UnknownNameError       nothing is registered under that name
+    │   └── DuplicateNameError     two plugins claim one name
+    ├── MissingExtraError          an optional dependency is not installed
+    ├── SignatureError             inputs do not fit the model's signature
+    ├── BundleError                a bundle cannot be read or written
+    │   └── BundleTamperedError    a file is not the one the manifest describes
+    ├── TrainingError              training cannot start or go on
+    ├── ExportError                a hard form could not be written
+    ├── ProofError                 a proof failed; exit code 3
+    └── ServingError               a model cannot be served
+
+A message says who, what was got, what was wanted and how to mend it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DeploykitError(Exception):
+    """Base of every deliberate error; command lines print it without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(DeploykitError):
+    """A setting is unknown, missing or out of range."""
+
+
+class ContractError(DeploykitError):
+    """A plugin broke the contract; the text is written for the plugin's author."""
+
+
+class RegistryError(DeploykitError):
+    """Something is wrong with plugins or with the names they register."""
+
+
+class PluginError(RegistryError):
+    """A plugin did not load, or a hook of it returned the wrong thing."""
+
+
+class UnknownNameError(RegistryError):
+    """Nothing is registered under the name that was asked for."""
+
+
+class DuplicateNameError(RegistryError):
+    """Two plugins registered the same name."""
+
+
+class MissingExtraError(DeploykitError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed; install the extra: pip install -c constraints.txt '.[{extra}]'")
+        self.extra = extra
+
+
+class SignatureError(DeploykitError):
+    """Inputs or outputs do not fit a model's signature."""
+
+
+class BundleError(DeploykitError):
+    """A bundle cannot be read or written."""
+
+
+class BundleTamperedError(BundleError):
+    """A file in a bundle is not the one its manifest describes."""
+
+
+class TrainingError(DeploykitError):
+    """Training cannot start or go on."""
+
+
+class ExportError(DeploykitError):
+    """A hard form could not be written to a file."""
+
+
+class ProofError(DeploykitError):
+    """A proof failed; nothing is published unless the failure is accepted with a reason."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class ServingError(DeploykitError):
+    """A model cannot be loaded or served."""

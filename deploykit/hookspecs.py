@@ -1,0 +1,68 @@
+"""Every hook a plugin may implement, and the two markers.
+
+A plugin is a module named by an entry point of group ``deploykit``. Implementations may take fewer arguments than
+specified here, never more, so that adding an argument breaks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from deploykit.cards import DecoderCard, MethodCard, TaskCard
+
+hookspec = pluggy.HookspecMarker("deploykit")
+hookimpl = pluggy.HookimplMarker("deploykit")
+
+
+@hookspec
+def deploykit_methods() -> Iterable[MethodCard]:
+    """Return the cards of the methods this plugin offers.
+
+    Called once, when the registry is first read. Build no model and import no torch here: the registry times the
+    call and imports a card's implementation only when the method is used. A name that another plugin also claims is
+    an error for both.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def deploykit_tasks() -> Iterable[TaskCard]:
+    """Return the cards of the tasks (data, loss, metric) this plugin offers.
+
+    Called once, when the registry is first read, under the same rules as :func:`deploykit_methods`.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def deploykit_decoders() -> Iterable[DecoderCard]:
+    """Return the cards of the decoders (host post-processing) this plugin offers.
+
+    Called once, when the registry is first read. Decoders run in the serving process: their modules must not import
+    torch, which the contract suite checks.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def deploykit_cli() -> Iterable[tuple[str, Callable[..., None]]]:
+    """Return further verbs for the command line, as ``(name, function)`` pairs that typer understands.
+
+    Called when the command line starts, so import nothing heavy. A name that deploykit already uses is refused.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def deploykit_bundle_written(path: Path) -> None:
+    """Be told that a bundle was published at ``path``.
+
+    Called after the rename that publishes it, once for each export, verify or profile. The bundle must not be
+    changed here; an exception is reported as a warning and does not undo the publication.
+    """
+    raise NotImplementedError
