@@ -70,13 +70,13 @@ def prepare(
         raise ContractError("the example has one sample; give at least two, so that the batch can be told apart")
     if signature is None:
         signature = infer_signature(model, example)
-    soft = method.prepare(copy.deepcopy(model), signature, inputs)
+    soft: nn.Module = method.prepare(copy.deepcopy(model), signature, inputs)
     return bind(soft, method, signature, inputs, network=copy.deepcopy(model))
 
 
 def build(method: Method[Any], task: Task) -> nn.Module:
     """Make a method's soft form for a task; architectures build their own network."""
-    soft = method.build(task)
+    soft: nn.Module = method.build(task)
     if getattr(soft, _ATTRIBUTE, None) is not None:
         return soft  # the method called prepare() of this module itself
     # The default build() prepares the task's network, so that network is what the hard form replaces.

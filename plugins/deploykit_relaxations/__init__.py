@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from deploykit_relaxations.decision_marks import mark_decision
+from deploykit.decision_marks import mark_decision
 
 __all__ = ["mark_decision"]

@@ -6,6 +6,8 @@ runtimes fuse it away, and ``verify`` asks for that value to compare the routes 
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -31,3 +33,7 @@ def mark_decision(value: Tensor, name: str) -> Tensor:
     """
     marked: Tensor = _mark_decision(value, name)
     return marked
+
+
+OPERATOR: Final = torch.ops.deploykit.mark_decision.default
+"""The operator as it stands in a traced program."""

@@ -1,0 +1,179 @@
+"""The training loop, on Lightning Fabric so that devices, precision and strategies come with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from deploykit.errors import TrainingError
+from deploykit.lifecycle import binding_of
+from deploykit.making import make_method, make_task
+from deploykit.outputs import run_module
+from deploykit.task import Split, Task
+from deploykit.training_plan import TrainingPlan
+from deploykit_export.soft_weights import make_soft
+from deploykit_export.toolchain import toolchain
+from deploykit_export.torch_hops import joined
+from deploykit_training.run_folder import RUN, RunRecord, load_checkpoint, load_model, open_run, save_run
+
+_EVALUATION_BATCH: Final = 64
+Report = Callable[[RunRecord], None]
+
+
+def train(
+    record: RunRecord,
+    folder: Path,
+    *,
+    fabric: Fabric | None = None,
+    resume: bool = False,
+    report: Report | None = None,
+) -> nn.Module:
+    """Train a soft form as a record says, or go on with a run that was interrupted.
+
+    Interrupt and resume give the same weights as one undisturbed run with the same seed on the same machine.
+
+    Args:
+        record: method, settings, task, seed and epochs.
+        folder: where record and checkpoint are kept; written after every epoch.
+        fabric: devices, precision and strategy; one CPU process in float32 by default.
+        resume: go on where the run in ``folder`` stopped; without it a folder that holds a run is refused.
+        report: called after every epoch.
+
+    Raises:
+        TrainingError: the folder holds a run already, or another one than asked for; the loss is not finite.
+    """
+    done = _earlier(record, folder, resume=resume)
+    fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    torch.manual_seed(record.seed)
+    task = make_task(record.task)
+    method = make_method(record.method, record.config)
+    soft = make_soft(method, task, record.network)
+    plan = _with_size(method.plan(soft, task), record)
+    if done is not None:
+        record.done = load_checkpoint(folder, soft, plan.optimizer, plan.scheduler)
+        record.history, record.seconds = done.history[: record.done], done.seconds
+    record.toolchain = toolchain()
+    loop = _Loop(fabric, soft, plan, task, record)
+    for epoch in range(record.done, record.epochs):
+        started = time.perf_counter()
+        loss = loop.epoch(epoch)
+        record.done = epoch + 1
+        record.seconds += time.perf_counter() - started
+        record.history.append({"epoch": record.done, "loss": loss})
+        if fabric.global_rank == 0:
+            save_run(folder, record, soft, plan.optimizer, plan.scheduler)
+        if report is not None:
+            report(record)
+    return soft.eval()
+
+
+def soft_from_run(folder: Path) -> tuple[RunRecord, nn.Module, Task]:
+    """Make the soft form of a run with its trained weights.
+
+    Raises:
+        TrainingError: there is no run, or its checkpoint does not fit.
+    """
+    record = open_run(folder)
+    task = make_task(record.task)
+    soft = make_soft(make_method(record.method, record.config), task, record.network)
+    load_model(folder, soft)
+    return record, soft.eval(), task
+
+
+def evaluate(form: nn.Module, task: Task, split: Split = "test") -> float:
+    """Return the task's metric of a form on a split."""
+    samples = task.samples(split)
+    batches = [
+        dict(samples.take(slice(start, start + _EVALUATION_BATCH)).inputs)
+        for start in range(0, len(samples), _EVALUATION_BATCH)
+    ]
+    return task.metric(joined([run_module(form, batch, task.signature) for batch in batches]), samples)
+
+
+def new_record(
+    method: str, config: dict[str, Any], task: str, *, network: str = "", seed: int = 0, epochs: int | None = None
+) -> RunRecord:
+    """Return the record of a run to come, with the method's own number of epochs unless told otherwise."""
+    made, chosen = make_method(method, config), make_task(task)
+    torch.manual_seed(seed)
+    plan = made.plan(make_soft(made, chosen, network), chosen)
+    return RunRecord(
+        method=method, config=made.config.model_dump(mode="json"), task=task, network=network, seed=seed,
+        epochs=epochs or plan.epochs, batch_size=plan.batch_size,
+    )  # fmt: skip
+
+
+class _Loop:
+    """Everything one epoch needs."""
+
+    def __init__(self, fabric: Fabric, soft: nn.Module, plan: TrainingPlan, task: Task, record: RunRecord) -> None:
+        self.fabric, self.soft, self.plan, self.task, self.record = fabric, soft, plan, task, record
+        self.method = binding_of(soft).method
+        self.wrapped, self.optimizer = fabric.setup(soft, plan.optimizer)
+        self.samples = task.samples("train")
+        self.steps = -(-len(self.samples) // plan.batch_size)
+
+    def epoch(self, epoch: int) -> float:
+        """Train one pass and return the mean loss."""
+        self.wrapped.train()
+        total, seen = 0.0, 0
+        for step, (inputs, targets) in enumerate(self._batches(epoch)):
+            position = epoch * self.steps + step
+            self.method.on_step(self.soft, min(1.0, position / max(1, self.record.epochs * self.steps - 1)))
+            loss = self.method.loss(self.wrapped, inputs, targets, self.task)
+            if not torch.isfinite(loss):
+                raise TrainingError(
+                    f"{self.record.method}: the loss became {float(loss)} in epoch {epoch + 1}, step {step + 1}; "
+                    "lower the rate or check the data"
+                )
+            self.optimizer.zero_grad()
+            self.fabric.backward(loss)
+            if self.plan.clip_norm is not None:
+                self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.plan.clip_norm)
+            self.optimizer.step()
+            if self.plan.scheduler is not None:
+                self.plan.scheduler.step()
+            count = len(inputs[0])
+            total, seen = total + float(loss.detach()) * count, seen + count
+        return total / seen
+
+    def _batches(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], dict[str, Tensor]]]:
+        names = [*self.samples.targets]
+        columns = [self.samples.inputs[spec.name] for spec in self.task.signature.inputs]
+        columns += [self.samples.targets[name] for name in names]
+        dataset = TensorDataset(*(torch.from_numpy(np.ascontiguousarray(column)) for column in columns))
+        # The order depends on seed and epoch alone, so that an interrupted run goes on as if nothing had happened.
+        order = torch.Generator().manual_seed(self.record.seed * 1_000_003 + epoch)
+        loader = DataLoader(dataset, batch_size=self.plan.batch_size, shuffle=True, generator=order)
+        count = len(self.task.signature.inputs)
+        for batch in self.fabric.setup_dataloaders(loader):
+            yield tuple(batch[:count]), dict(zip(names, batch[count:], strict=True))
+
+
+def _with_size(plan: TrainingPlan, record: RunRecord) -> TrainingPlan:
+    return TrainingPlan(plan.optimizer, record.epochs, record.batch_size, plan.scheduler, plan.clip_norm)
+
+
+def _earlier(record: RunRecord, folder: Path, *, resume: bool) -> RunRecord | None:
+    if not (folder / RUN).exists():
+        return None
+    if not resume:
+        raise TrainingError(f"{folder} holds a run already; go on with --resume or choose another folder")
+    earlier = open_run(folder)
+    same = ("method", "config", "task", "network", "seed", "epochs", "batch_size")
+    for field in same:
+        if getattr(earlier, field) != getattr(record, field):
+            raise TrainingError(
+                f"{folder} was trained with {field} {getattr(earlier, field)!r}, asked for is "
+                f"{getattr(record, field)!r}; choose another folder"
+            )
+    return earlier
