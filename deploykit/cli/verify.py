@@ -1,0 +1,89 @@
+"""``deploykit verify``: the same samples through every hop, and the proofs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploykit.cli.options import AsJson, BundlePath
+
+if TYPE_CHECKING:
+    from deploykit.bundle import Bundle
+    from deploykit_export.proof_report import ProofReport
+
+
+def verify(
+    bundle: BundlePath,
+    samples: Annotated[int, typer.Option(min=1, help="At most this many held-out samples.")] = 512,
+    http: Annotated[bool, typer.Option(help="Also ask a real server over HTTP.")] = True,
+    speed: Annotated[bool, typer.Option(help="Also time every variant against the float model.")] = True,
+    accept: Annotated[
+        str, typer.Option(metavar="REASON", help="Publish in spite of failed proofs; the reason is recorded.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Prove a bundle: soft, hard, file and server agree, the file shrank, routes skip work. Exit code 3 if not.
+
+    Examples: deploykit verify bundles/gate.bundle · deploykit verify b.bundle --no-http --accept "known, issue 12"
+    """
+    from deploykit.bundle import open_bundle
+    from deploykit.cli.output import print_json
+
+    opened = open_bundle(bundle)
+    report = run_proofs(opened, samples=samples, http=http, speed=speed)
+    opened = publish(opened, report, accept=accept)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        show(report)
+    if report.failures and not accept:
+        raise typer.Exit(3)
+
+
+def run_proofs(opened: Bundle, *, samples: int = 512, http: bool = True, speed: bool = True) -> ProofReport:
+    """Run every proof that can run here."""
+    from deploykit.cli.surroundings import surroundings
+    from deploykit_export.verification import verify_bundle
+
+    return verify_bundle(opened, surroundings(http=http, speed=speed), samples=samples)
+
+
+def publish(opened: Bundle, report: ProofReport, *, accept: str = "") -> Bundle:
+    """Write the report into the bundle; a failure stands there too, so that nobody serves it unknowingly."""
+    from deploykit.bundle_writer import extend_bundle
+
+    changes = {}
+    if accept and report.failures:
+        when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        entries = [{"proof": proof.name, "reason": accept, "when": when} for proof in report.failures]
+        changes = {"accepted": (*(item.model_dump() for item in opened.manifest.accepted), *entries)}
+        report = report.model_copy(update={"accepted": accept})
+    content = report.model_dump_json(indent=2).encode() + b"\n"
+    return extend_bundle(opened, {"proofs/verify.json": content}, changes)
+
+
+def show(report: ProofReport) -> None:
+    """Print hops and proofs as tables."""
+    from deploykit.cli.output import number, print_table
+
+    hops = []
+    for hop in report.hops:
+        if hop.status == "not run":
+            hops.append((hop.name, "-", "-", "-", "-", f"not run: {hop.reason.splitlines()[0]}"))
+            continue
+        decided = ", ".join(
+            f"{name} {1 - (count.different + count.near_ties) / max(1, count.total):.2%}"
+            for name, count in list(hop.decisions.items())[:3]
+        )
+        ulp = "-" if hop.max_ulp is None else str(hop.max_ulp)
+        hops.append((hop.name, number(hop.metric), number(hop.max_abs, 3), ulp, hop.compared_with or "-", decided))
+    columns = ("hop", report.metric_name or "metric", "max abs", "max ulp", "compared with", "decisions agree")
+    print_table(f"{report.samples} held-out samples", columns, hops, right=columns[1:4])
+    print_table("", ("proof", "state", "found"), [(item.name, item.status, item.detail) for item in report.proofs])
+    if report.lost_at:
+        typer.echo(f"most of the {report.metric_name} was lost at the hop: {report.lost_at}")
+    failed = len(report.failures)
+    typer.echo(f"{'failed: ' + str(failed) + ' proofs' if failed else 'every proof that ran holds'}, "
+               f"{report.seconds:.1f} s")  # fmt: skip
