@@ -1,44 +1,99 @@
-"""``deploykit export``: from a trained run to a bundle."""
+"""``deploykit export``: from a trained run, or a ready ONNX file, to a bundle."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploykit.cli.options import AsJson, RunPath
+from deploykit.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deploykit.bundle import Bundle
 
 
 def export(
-    run: RunPath,
-    out: Annotated[Path | None, typer.Option(help="The bundle; by default bundles/RUN.bundle.")] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for the exporting process.")] = 300.0,
+    source: Annotated[
+        Path, typer.Argument(help="A folder that `deploykit train` wrote, or an .onnx file made elsewhere.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The bundle; by default bundles/SOURCE.bundle.")] = None,
+    engines: Annotated[bool, typer.Option("--engines", help="Also build TensorRT engines, whichever is installed.")] = (
+        False
+    ),
+    decoder: Annotated[str, typer.Option(help="For an .onnx file: a registered decoder for its outputs.")] = "",
+    samples: Annotated[
+        Path | None, typer.Option(help="For an .onnx file: an .npz with inputs by name, to record answers for.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for each exporting process.")] = 300.0,
     as_json: AsJson = False,
 ) -> None:
     """Harden a trained run and write its bundle: every lowering, the float baseline, samples, weights, model card.
 
-    Example: deploykit export runs/digits-pruned.gate --out bundles/gate.bundle
+    Examples: deploykit export runs/digits-pruned.gate --out bundles/gate.bundle · deploykit export model.onnx
     """
     from deploykit.cli.output import print_json
-    from deploykit.lifecycle import harden
-    from deploykit.outputs import tensors
-    from deploykit_export.bundle_export import export_bundle
-    from deploykit_training.training import soft_from_run
 
     started = time.perf_counter()
-    record, soft, task = soft_from_run(run)
-    calibration = tensors(task.samples("calibration").inputs, task.signature)
-    path = out or Path("bundles") / f"{run.resolve().name}.bundle"
-    bundle = export_bundle(
-        soft, harden(soft, calibration), path, task=record.task, network=record.network,
-        calibration=calibration, heldout=task.samples("test"), timeout=timeout,
-    )  # fmt: skip
+    path = out or Path("bundles") / f"{source.resolve().name.removesuffix('.onnx')}.bundle"
+    given = source.suffix == ".onnx"
+    bundle = _import(source, path, decoder, samples) if given else _export_run(source, path, timeout)
+    if engines:
+        from deploykit_export.bundle_engines import add_engines
+
+        bundle = add_engines(bundle, timeout=timeout)
     seconds = time.perf_counter() - started
     if as_json:
         print_json({"bundle": str(path), "seconds": seconds, "manifest": bundle.manifest.model_dump(mode="json")})
         return
     for variant in bundle.manifest.variants:
         typer.echo(f"  {variant.name}: {bundle.manifest.files[variant.file].size:,} bytes ({variant.role})")
+    for name in bundle.names("engines"):
+        typer.echo(f"  {name}: {bundle.manifest.files[name].size:,} bytes")
     typer.echo(f"wrote {path} in {seconds:.1f} s; next: deploykit verify {path}")
+
+
+def _export_run(folder: Path, path: Path, timeout: float) -> Bundle:
+    from deploykit.lifecycle import harden
+    from deploykit.outputs import tensors
+    from deploykit_export.bundle_export import export_bundle
+    from deploykit_training.training import soft_from_run
+
+    record, soft, task = soft_from_run(folder)
+    calibration = tensors(task.samples("calibration").inputs, task.signature)
+    return export_bundle(
+        soft, harden(soft, calibration), path, task=record.task, network=record.network,
+        calibration=calibration, heldout=task.samples("test"), timeout=timeout,
+    )  # fmt: skip
+
+
+def _import(source: Path, path: Path, decoder: str, samples: Path | None) -> Bundle:
+    from deploykit.errors import ExportError
+    from deploykit.making import make_decoder
+    from deploykit_export.onnx_import import import_onnx
+
+    try:
+        data = source.read_bytes()
+        arrays = None if samples is None else _arrays(samples.read_bytes())
+    except OSError as error:
+        raise ExportError(f"{error.filename}: {error.strerror}") from error
+    if decoder:
+        make_decoder(decoder)
+    return import_onnx(data, path, decoder=decoder, samples=arrays)
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    import io
+
+    import numpy as np
+
+    from deploykit.errors import ExportError
+
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError) as error:
+        raise ExportError(f"the samples are not an .npz of plain arrays: {error}") from error

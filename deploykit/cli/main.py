@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import typer
@@ -65,7 +66,8 @@ def _add_plugin_verbs() -> None:
 
     taken = {command.name for command in app.registered_commands}
     for implementation in installed().manager.hook.deploykit_cli.get_hookimpls():
-        for name, function in implementation.function():
+        verbs: Iterable[tuple[str, Callable[..., None]]] = implementation.function()  # type: ignore[assignment]
+        for name, function in verbs:
             if name in taken:
                 raise PluginError(
                     f"plugin {implementation.plugin_name!r} offers a verb {name!r}, which exists already; rename it"

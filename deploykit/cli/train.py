@@ -12,6 +12,8 @@ from deploykit.cli.options import settings_from
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import nn
+
     from deploykit_training.run_folder import RunRecord
 
 
@@ -64,9 +66,7 @@ def train(
     typer.echo(f"next: deploykit export {folder}")
 
 
-def with_progress(
-    title: str, epochs: int, work: Callable[[Callable[[RunRecord], None]], object]
-) -> object:  # fmt: skip
+def with_progress(title: str, epochs: int, work: Callable[[Callable[[RunRecord], None]], nn.Module]) -> nn.Module:
     """Show a bar on the terminal, or a line an epoch where there is none, while ``work`` calls back each epoch."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

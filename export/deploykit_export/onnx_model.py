@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -93,6 +94,8 @@ def _trace(
 ) -> None:
     inputs = tracing_inputs(signature, example, dynamic_batch=dynamic_batch)
     shapes: Any = dynamic_shapes(signature, dynamic_batch=dynamic_batch)
+    if any(item.kind is item.VAR_POSITIONAL for item in inspect.signature(module.forward).parameters.values()):
+        shapes = (shapes,)  # torch.export takes *inputs for one argument that is a tuple
     try:
         # torch warns of its own internals here; what matters to the user is raised.
         with warnings.catch_warnings(), torch.no_grad():

@@ -57,7 +57,8 @@ def dtype_name(kind: int) -> str:
 def tensor_bytes(tensor: TensorProto) -> int:
     """Return the bytes a constant takes, packed types packed."""
     bits = _BITS.get(tensor.data_type, 8)
-    return int(math.ceil(math.prod(tensor.dims) * bits / 8))
+    elements: int = math.prod(tensor.dims)
+    return -(-elements * bits // 8)
 
 
 def _weight_faults(model: onnx.ModelProto, promise: PromiseEntry, total: int) -> Iterator[str]:
