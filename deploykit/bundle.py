@@ -12,7 +12,7 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from deploykit.errors import BundleError, BundleTamperedError
 from deploykit.manifest import SCHEMA_VERSION, Manifest
@@ -20,6 +20,10 @@ from deploykit.manifest import SCHEMA_VERSION, Manifest
 MANIFEST: Final = "manifest.json"
 SUFFIX: Final = ".bundle"
 _MANIFEST_LIMIT: Final = 4 << 20
+
+
+class _Version(BaseModel):
+    schema_version: int
 
 
 class Bundle:
@@ -88,15 +92,17 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     if len(raw) > _MANIFEST_LIMIT:
         raise BundleError(f"{folder}: {MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
     try:
+        # The version first: another version's fields would only be called malformed.
+        version = _Version.model_validate_json(raw).schema_version
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{folder}: schema version {version}; this deploykit reads {SCHEMA_VERSION}: export again"
+            )
         manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "the document"
         raise BundleError(f"{folder}: {MANIFEST} is not valid: {where}: {fault['msg']}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{folder}: schema version {manifest.schema_version}; this deploykit reads {SCHEMA_VERSION}: export again"
-        )
     for name in manifest.files:
         _check_name(folder, name)
     bundle = Bundle(folder, manifest)
@@ -106,14 +112,17 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 def _check_name(folder: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\\" in name or ".." in parts or str(PurePosixPath(name)) != name:
+    if not parts or name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or str(PurePosixPath(name)) != name:
         raise BundleTamperedError(f"{folder}: the manifest lists {name!r}, which is not a plain path inside the bundle")
 
 
 def _read_regular(folder: Path, name: str, limit: int) -> bytes:
     """Read at most ``limit + 1`` bytes of a regular, singly linked file without following any symbolic link."""
     *parents, leaf = PurePosixPath(name).parts
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error.strerror}") from error
     try:
         for part in parents:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
@@ -133,7 +142,8 @@ def _read_regular(folder: Path, name: str, limit: int) -> bytes:
             raise BundleTamperedError(f"{folder}: {name!r} is not a regular file")
         if status.st_nlink != 1:
             raise BundleTamperedError(f"{folder}: {name!r} has {status.st_nlink} hard links; wanted a file of its own")
-        return file.read(limit + 1)
+        # Never ask for more than there is: the limit comes from the manifest and may be any number.
+        return file.read(min(limit, status.st_size) + 1)
 
 
 def _walk(folder: Path) -> list[str]:

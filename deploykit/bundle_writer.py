@@ -39,6 +39,8 @@ def write_bundle(path: Path, manifest: Mapping[str, Any], files: Mapping[str, by
     """
     if path.suffix != SUFFIX:
         raise BundleError(f"a bundle's folder must end in {SUFFIX!r}, got {path.name!r}")
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BundleError(f"{path} is a link or a file; a bundle is a folder of its own, nothing was written")
     if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir()):
         raise BundleError(f"{path} exists and is no bundle; choose another place, nothing was written")
     listed = {name: FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in files.items()}
@@ -51,7 +53,9 @@ def write_bundle(path: Path, manifest: Mapping[str, Any], files: Mapping[str, by
             _write(temporary / MANIFEST, complete.model_dump_json(indent=2).encode() + b"\n")
             _flush_folders(temporary)
             _put_in_place(temporary, path)
-            _flush_folder(path.parent)
+            # The bundle is whole and in place; only how soon the disk knows its name is left to say.
+            with contextlib.suppress(OSError):
+                _flush_folder(path.parent)
     except OSError as error:
         raise BundleError(
             f"{path} was not written: {error.strerror or error}; what was there before is untouched"

@@ -32,12 +32,15 @@ def checked_harden(method: Method[Any], soft: nn.Module, inputs: tuple[Tensor, .
     soft.eval()
     try:
         before = state_digest(soft)
+        trained = {path for path, parameter in soft.named_parameters() if parameter.requires_grad}
         with torch.no_grad():
             hard = method.harden(soft, inputs)
         if not isinstance(hard, HardForm):
             raise ContractError(f"{name}: harden must return a HardForm, got {type(hard).__name__}")
         if state_digest(soft) != before:
             raise ContractError(f"{name}: harden changed the soft form's tensors; copy before you write")
+        if {path for path, parameter in soft.named_parameters() if parameter.requires_grad} != trained:
+            raise ContractError(f"{name}: harden froze or freed the soft form's parameters; do that on a copy")
         hard.module.eval()
         modules = {"": hard.module}
         modules |= {low: lowering.module for low, lowering in hard.lowerings.items() if lowering.module is not None}
@@ -94,22 +97,36 @@ def _check_behaviour(who: str, hard: nn.Module, inputs: tuple[Tensor, ...], sign
     originals = tuple(copy.deepcopy(tensor) for tensor in inputs)
     with torch.no_grad():
         random_state = torch.random.get_rng_state()
-        first = named_outputs(hard(*inputs), signature)
+        # Copies: a module may hand out a buffer of its own, which its next run then changes.
+        first = {output: tensor.clone() for output, tensor in _outputs(who, hard(*inputs), signature).items()}
         if not torch.equal(torch.random.get_rng_state(), random_state):
             raise ContractError(f"{who}: the hard form draws random numbers; take the decision once, in harden")
-        second = named_outputs(hard(*inputs), signature)
+        second = _outputs(who, hard(*inputs), signature)
     for original, tensor in zip(originals, inputs, strict=True):
         if not torch.equal(original, tensor):
             raise ContractError(f"{who}: the hard form writes into its input; work on a copy")
-    for output, tensor in first.items():
-        if not torch.equal(tensor, second[output]):
-            raise ContractError(f"{who}: output {output!r} differs between two runs on the same input")
+    for output, tensor in second.items():
         if tensor.requires_grad:
             raise ContractError(f"{who}: output {output!r} still tracks gradients")
+    # Before the comparison: NaN is not equal to itself, and says so better here.
     try:
         signature.check_outputs({output: tensor.numpy() for output, tensor in first.items()})
     except SignatureError as error:
         raise ContractError(f"{who}: the hard form does not keep the signature: {error}") from error
+    for output, tensor in first.items():
+        if not torch.equal(tensor, second[output]):
+            raise ContractError(f"{who}: output {output!r} differs between two runs on the same input")
+
+
+def _outputs(who: str, returned: object, signature: Signature) -> dict[str, Tensor]:
+    try:
+        outputs = named_outputs(returned, signature)
+    except ContractError as error:
+        raise ContractError(f"{who}: {error}") from error
+    for output, tensor in outputs.items():
+        if not isinstance(tensor, Tensor):
+            raise ContractError(f"{who}: output {output!r} is a {type(tensor).__name__}; wanted a tensor")
+    return outputs
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -153,8 +153,12 @@ class Registry:
         )
         self.plugins.append(record)
         started = time.perf_counter()
+        plugin: object = None
         try:
-            plugin = entry_point.load()
+            loaded = entry_point.load()
+            if self.manager.has_plugin(record.name) or self.manager.is_registered(loaded):
+                raise PluginError("another entry point has its name or its module; uninstall one")
+            plugin = loaded
             self.manager.register(plugin, name=entry_point.name)
             self.manager.check_pending()
             callers = self.manager.get_hookcallers(plugin) or []
@@ -162,16 +166,16 @@ class Registry:
             self._collect(plugin, record.name)
         except pluggy.PluginValidationError as error:
             record.failure = f"misuses a hook: {error}"
-            self._forget(record.name)
-        except Exception as error:
+            self._forget(plugin)
+        except (Exception, SystemExit) as error:
             # Whatever a plugin raises while loading is its own fault and must not take the others down.
             record.failure = f"did not load: {type(error).__name__}: {error}"
-            self._forget(record.name)
+            self._forget(plugin)
         record.seconds = time.perf_counter() - started
 
-    def _forget(self, name: str) -> None:
-        if self.manager.has_plugin(name):
-            self.manager.unregister(name=name)
+    def _forget(self, plugin: object) -> None:
+        if plugin is not None and self.manager.is_registered(plugin):
+            self.manager.unregister(plugin)
 
     def _collect(self, plugin: object, owner: str) -> None:
         # All cards are checked before any is kept: a half-registered plugin would be harder to explain than none.

@@ -20,7 +20,10 @@ def max_absolute(left: Arrays, right: Arrays) -> float:
         if array.shape != right[name].shape:
             return float("inf")
         if array.size:
-            difference = np.abs(array.astype(np.float64) - right[name].astype(np.float64))
+            one, other = array.astype(np.float64), right[name].astype(np.float64)
+            same = (one == other) | (np.isnan(one) & np.isnan(other))  # infinities too, which cannot be subtracted
+            with np.errstate(invalid="ignore"):
+                difference = np.where(same, 0.0, np.abs(one - other))
             worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max()))
     return worst
 
@@ -31,7 +34,9 @@ def max_ulp(left: Arrays, right: Arrays) -> int | None:
     for name, array in left.items():
         if array.dtype.kind != "f" or not array.size or array.shape != right[name].shape:
             continue
-        distance = np.abs(_ordered(array) - _ordered(right[name].astype(array.dtype)))
+        one, other = _ordered(array), _ordered(right[name].astype(array.dtype))
+        # Unsigned: the distance between two float64 of different signs does not fit an int64.
+        distance = np.maximum(one, other).view(np.uint64) - np.minimum(one, other).view(np.uint64)
         worst = max(worst or 0, int(distance.max()))
     return worst
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -55,6 +56,6 @@ def unpack(data: bytes) -> dict[str, dict[str, NDArray[Any]]]:
             for key in archive.files:
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = archive[key]
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise BundleError(f"samples are not an npz of plain arrays: {error}") from error
     return groups

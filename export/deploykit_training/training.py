@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from deploykit.errors import TrainingError
 from deploykit.lifecycle import binding_of
 from deploykit.making import make_method, make_task
+from deploykit.method import Method
 from deploykit.outputs import run_module
+from deploykit.registry import installed, load_implementation
 from deploykit.task import Split, Task
 from deploykit.training_plan import TrainingPlan
 from deploykit_export.soft_weights import make_soft
@@ -102,7 +104,13 @@ def evaluate(form: nn.Module, task: Task, split: Split = "test") -> float:
 def new_record(
     method: str, config: dict[str, Any], task: str, *, network: str = "", seed: int = 0, epochs: int | None = None
 ) -> RunRecord:
-    """Return the record of a run to come, with the method's own number of epochs unless told otherwise."""
+    """Return the record of a run to come, with the method's own number of epochs unless told otherwise.
+
+    A method that has a setting ``epochs`` plans its schedule by it, so the number is given to the setting then.
+    """
+    card = installed().method_card(method)
+    if epochs is not None and "epochs" in getattr(load_implementation(card), "Config", Method.Config).model_fields:
+        config = {**config, "epochs": epochs}
     made, chosen = make_method(method, config), make_task(task)
     torch.manual_seed(seed)
     plan = made.plan(make_soft(made, chosen, network), chosen)

@@ -1,0 +1,62 @@
+"""``deploykit serve``: answer requests over HTTP by the Open Inference Protocol V2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deploykit_serving.models import LoadedModel
+
+
+def serve(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles to serve side by side.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens the server to the network.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each loads every model.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads a worker runs slow models on.")] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest body of a request, in MiB.")] = 16,
+) -> None:
+    """Serve bundles over HTTP (Open Inference Protocol V2: JSON, binary tensors, raw).
+
+    Every file is checked, every model warmed up and tested against its bundle's samples before the first request.
+
+    Examples:
+      deploykit serve bundles/digits.bundle
+      deploykit serve bundles/*.bundle --port 8000 --workers 2
+    """
+    from deploykit_serving import launch
+    from deploykit_serving.loading import load_models
+    from deploykit_serving.settings import MEBIBYTE
+
+    # Loaded once here, so that whatever is wrong is one message and an exit code, not a line in a worker's log.
+    described = [_described(model) for model in load_models(bundles).values()]
+    first = described[0]
+
+    def tell(url: str) -> None:
+        typer.echo(f"\nserving at {url}  (Ctrl+C ends it)\n")
+        for model in described:
+            typer.echo(model.text)
+        typer.echo(f"\ntry:\n  curl -s {url}/v2/models/{first.name}/infer -d '{first.body}'\n")
+
+    further = {} if threads is None else {"threads": threads}
+    launch.serve(bundles, host, port, workers, on_ready=tell, max_body=max_body * MEBIBYTE, **further)
+
+
+class _Described:
+    """A model as the terminal shows it."""
+
+    def __init__(self, name: str, text: str, body: str) -> None:
+        self.name = name
+        self.text = text
+        self.body = body
+
+
+def _described(model: LoadedModel) -> _Described:
+    from deploykit_serving.introduction import example_request, summary
+
+    return _Described(model.name, summary(model), example_request(model))
