@@ -104,15 +104,20 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         where = ".".join(str(part) for part in fault["loc"]) or "the document"
         raise BundleError(f"{folder}: {MANIFEST} is not valid: {where}: {fault['msg']}") from error
     for name in manifest.files:
-        _check_name(folder, name)
+        check_name(folder, name)
     bundle = Bundle(folder, manifest)
     bundle.check()
     return bundle
 
 
-def _check_name(folder: Path, name: str) -> None:
+def check_name(folder: Path, name: str) -> None:
+    """Check that a name in a manifest is a plain path to a file of the bundle.
+
+    Raises:
+        BundleTamperedError: it leads elsewhere.
+    """
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or str(PurePosixPath(name)) != name:
+    if not parts or name.startswith("/") or "\\" in name or "\0" in name or name == MANIFEST or ".." in parts or str(PurePosixPath(name)) != name:
         raise BundleTamperedError(f"{folder}: the manifest lists {name!r}, which is not a plain path inside the bundle")
 
 
@@ -136,12 +141,13 @@ def _read_regular(folder: Path, name: str, limit: int) -> bytes:
         ) from error
     finally:
         os.close(directory)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleTamperedError(f"{folder}: {name!r} is not a regular file")
-        if status.st_nlink != 1:
-            raise BundleTamperedError(f"{folder}: {name!r} has {status.st_nlink} hard links; wanted a file of its own")
+        raise BundleTamperedError(f"{folder}: {name!r} has {status.st_nlink} hard links; wanted a file of its own")
+    with os.fdopen(descriptor, "rb") as file:
         # Never ask for more than there is: the limit comes from the manifest and may be any number.
         return file.read(min(limit, status.st_size) + 1)
 

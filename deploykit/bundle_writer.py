@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deploykit.bundle import MANIFEST, SUFFIX, Bundle, open_bundle
+from deploykit.bundle import MANIFEST, SUFFIX, Bundle, check_name, open_bundle
 from deploykit.errors import BundleError
 from deploykit.manifest import FileEntry, Manifest
 from deploykit.registry import installed
@@ -43,6 +43,8 @@ def write_bundle(path: Path, manifest: Mapping[str, Any], files: Mapping[str, by
         raise BundleError(f"{path} is a link or a file; a bundle is a folder of its own, nothing was written")
     if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir()):
         raise BundleError(f"{path} exists and is no bundle; choose another place, nothing was written")
+    for name in files:
+        check_name(path, name)
     listed = {name: FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     complete = Manifest.model_validate({**manifest, "files": listed})
     try:
