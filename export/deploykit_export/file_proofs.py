@@ -93,6 +93,12 @@ def prove_decisions(
                       f"{', '.join(hard) or 'none'}")
             )  # fmt: skip
             continue
+        if value.shape != hard[name].value.shape:
+            proofs.append(
+                Proof(name=proof, status="failed", detail=f"the file marks {value.shape} decisions {name!r}; the hard "
+                      f"form has {hard[name].value.shape}")
+            )  # fmt: skip
+            continue
         found = agreement(Decision(value.astype(np.int64)), hard[name])
         kinds = len(np.unique(value.reshape(len(value), -1), axis=0))
         detail = f"{found.total} decisions, {found.different} differ, {found.near_ties} near ties; {kinds} routes taken"

@@ -24,7 +24,7 @@ def max_absolute(left: Arrays, right: Arrays) -> float:
             same = (one == other) | (np.isnan(one) & np.isnan(other))  # infinities too, which cannot be subtracted
             with np.errstate(invalid="ignore"):
                 difference = np.where(same, 0.0, np.abs(one - other))
-            worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max()))
+            worst = max(worst, float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max()))
     return worst
 
 

@@ -19,6 +19,7 @@ from deploykit.errors import ExportError
 from deploykit.hard_form import FLOAT32
 from deploykit.manifest import PromiseEntry, ToleranceEntry
 from deploykit.signature import BATCH, Arrays, Signature, TensorSpec
+from deploykit_export.graph_facts import walk_nodes
 from deploykit_export.heldout import HELDOUT, pack
 from deploykit_export.toolchain import toolchain
 
@@ -41,7 +42,8 @@ def import_onnx(
     Args:
         data: the model; weights must be inside it, not in files beside it.
         path: the bundle's folder, ending in ``.bundle``.
-        signature: read off the model by default, then without ranges.
+        signature: read off the model by default, then without ranges. Its tensors are the model's in the same order;
+            where it calls them otherwise, the tensors in the bundle's file are renamed.
         decoder: a registered decoder for its outputs.
         samples: inputs by name to record answers for; random ones within the signature's ranges by default, which
             needs sizes that are fixed but for the batch.
@@ -58,6 +60,8 @@ def import_onnx(
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ExportError("the model keeps weights in other files; save it as one file (onnx.save with all in one)")
     found = signature or signature_of(model)
+    if _rename(model, found):
+        data = model.SerializeToString()
     inputs = dict(samples) if samples is not None else _random_inputs(found)
     found.check_inputs(inputs)
     try:
@@ -102,6 +106,26 @@ def signature_of(model: onnx.ModelProto) -> Signature:
     return Signature(
         inputs=tuple(_spec(value) for value in inputs), outputs=tuple(_spec(value) for value in model.graph.output)
     )
+
+
+def _rename(model: onnx.ModelProto, signature: Signature) -> bool:
+    """Give the model's tensors the signature's names; tell whether any had another one."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    outputs = [*model.graph.output]
+    for kind, values, specs in (("inputs", inputs, signature.inputs), ("outputs", outputs, signature.outputs)):
+        if len(values) != len(specs):
+            raise ExportError(f"the model has {len(values)} {kind}; the signature names {len(specs)}")
+    pairs = zip((*inputs, *outputs), (*signature.inputs, *signature.outputs), strict=True)
+    names = {value.name: spec.name for value, spec in pairs if value.name != spec.name}
+    if not names:
+        return False
+    for value in (*inputs, *outputs):
+        value.name = names.get(value.name, value.name)
+    for node in walk_nodes(model.graph):
+        for side in (node.input, node.output):
+            side[:] = [names.get(name, name) for name in side]
+    return True
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

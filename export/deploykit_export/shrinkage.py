@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from deploykit.manifest import PromiseEntry
-from deploykit_export.graph_facts import operator_histogram, walk_initializers, walk_nodes
+from deploykit_export.graph_facts import named_constants, operator_histogram, walk_initializers, walk_nodes
 
 _BITS: dict[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.DOUBLE: 64, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16,
@@ -66,17 +66,17 @@ def _weight_faults(model: onnx.ModelProto, promise: PromiseEntry, total: int) ->
         yield f"constants take {total:,} bytes; promised were at most {promise.weight_bytes:,}"
     if not promise.weight_dtypes:
         return
-    for tensor in walk_initializers(model.graph):
+    for tensor_name, tensor in named_constants(model.graph):
         name = dtype_name(tensor.data_type)
         if math.prod(tensor.dims) > promise.small_initializer and name not in promise.weight_dtypes:
             yield (
-                f"tensor {tensor.name!r} of shape {tuple(tensor.dims)} is {name}; "
+                f"tensor {tensor_name!r} of shape {tuple(tensor.dims)} is {name}; "
                 f"promised were {', '.join(promise.weight_dtypes)}"
             )
 
 
 def _leftovers(model: onnx.ModelProto, promise: PromiseEntry) -> Iterator[str]:
-    constants = {tensor.name: tensor for tensor in walk_initializers(model.graph)}
+    constants = dict(named_constants(model.graph))
     for name in constants:
         for part in promise.absent:
             if part in name:
@@ -110,7 +110,7 @@ def _dead_weight(model: onnx.ModelProto) -> Iterator[str]:
     for tensor in model.graph.initializer:
         if tensor.name not in used:
             yield f"tensor {tensor.name!r} is used by nothing"
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = {name for name, _ in named_constants(model.graph)}
     for node in walk_nodes(model.graph):
         if node.op_type == "If" and node.input[0] in constants:
             yield f"{node.name or 'an If'} has a constant condition, so one of its branches is dead"

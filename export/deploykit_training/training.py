@@ -64,6 +64,9 @@ def train(
         record.done = load_checkpoint(folder, soft, plan.optimizer, plan.scheduler)
         record.history, record.seconds = done.history[: record.done], done.seconds
     record.toolchain = toolchain()
+    if done is not None and record.done != done.done:
+        # It was killed between checkpoint and record: without this a finished run would look unfinished for ever.
+        save_run(folder, record, soft, plan.optimizer, plan.scheduler)
     loop = _Loop(fabric, soft, plan, task, record)
     for epoch in range(record.done, record.epochs):
         started = time.perf_counter()
@@ -140,8 +143,8 @@ class _Loop:
             loss = self.method.loss(self.wrapped, inputs, targets, self.task)
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"{self.record.method}: the loss became {float(loss)} in epoch {epoch + 1}, step {step + 1}; "
-                    "lower the rate or check the data"
+                    f"{self.record.method}: the loss became {float(loss.detach())} in epoch {epoch + 1}, "
+                    f"step {step + 1}; lower the rate or check the data"
                 )
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
