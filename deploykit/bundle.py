@@ -117,7 +117,15 @@ def check_name(folder: Path, name: str) -> None:
         BundleTamperedError: it leads elsewhere.
     """
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or "\\" in name or "\0" in name or name == MANIFEST or ".." in parts or str(PurePosixPath(name)) != name:
+    if (
+        not parts
+        or name.startswith("/")
+        or "\\" in name
+        or "\0" in name
+        or name == MANIFEST
+        or ".." in parts
+        or str(PurePosixPath(name)) != name
+    ):
         raise BundleTamperedError(f"{folder}: the manifest lists {name!r}, which is not a plain path inside the bundle")
 
 
@@ -147,14 +155,22 @@ def _read_regular(folder: Path, name: str, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise BundleTamperedError(f"{folder}: {name!r} is not a regular file")
         raise BundleTamperedError(f"{folder}: {name!r} has {status.st_nlink} hard links; wanted a file of its own")
-    with os.fdopen(descriptor, "rb") as file:
-        # Never ask for more than there is: the limit comes from the manifest and may be any number.
-        return file.read(min(limit, status.st_size) + 1)
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            # Never ask for more than there is: the limit comes from the manifest and may be any number.
+            return file.read(min(limit, status.st_size) + 1)
+    except OSError as error:
+        raise BundleError(f"{folder}: {name!r} cannot be read: {error.strerror}") from error
+
+
+def _refuse(error: OSError) -> None:
+    # os.walk passes over folders it cannot read, and so over files nobody listed.
+    raise BundleError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _walk(folder: Path) -> list[str]:
     found: list[str] = []
-    for root, folders, files in os.walk(folder, followlinks=False):
+    for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=False):
         for name in (*files, *(part for part in folders if (Path(root) / part).is_symlink())):
             found.append((Path(root) / name).relative_to(folder).as_posix())
     return sorted(found)

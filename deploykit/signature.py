@@ -151,7 +151,7 @@ def _check_values(spec: TensorSpec, array: NDArray[Any], kind: str) -> None:
         return
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise SignatureError(f"{kind} {spec.name!r}: holds NaN or infinity; wanted finite numbers")
-    low, high = array.min(), array.max()
+    low, high = float(array.min()), float(array.max())
     if (spec.minimum is not None and low < spec.minimum) or (spec.maximum is not None and high > spec.maximum):
         floor = "-infinity" if spec.minimum is None else f"{spec.minimum:g}"
         ceiling = "infinity" if spec.maximum is None else f"{spec.maximum:g}"

@@ -41,7 +41,8 @@ def serve(
         typer.echo(f"\nserving at {url}  (Ctrl+C ends it)\n")
         for model in described:
             typer.echo(model.text)
-        typer.echo(f"\ntry:\n  curl -s {url}/v2/models/{first.name}/infer -d '{first.body}'\n")
+        infer = f"{url}/v2/models/{first.name}/infer"
+        typer.echo(f"\ntry:\n  curl -s -H 'content-type: application/json' {infer} -d '{first.body}'\n")
 
     further = {} if threads is None else {"threads": threads}
     launch.serve(bundles, host, port, workers, on_ready=tell, max_body=max_body * MEBIBYTE, **further)

@@ -47,7 +47,7 @@ class _HttpRunner:
 def _server(bundle: Bundle) -> Iterator[Callable[[str], Runner]]:
     from deploykit_serving.launch import running
 
-    with running([bundle.path]) as url:
+    with running([bundle.path], unproven=True) as url:
         yield lambda variant: _HttpRunner(url, bundle.manifest.name, variant)
 
 

@@ -15,7 +15,7 @@ from deploykit.signature import BATCH, Signature
 def dynamic_shapes(signature: Signature, *, dynamic_batch: bool = True) -> tuple[dict[int, Any], ...]:
     """Return the ``dynamic_shapes`` argument of ``torch.export.export`` for positional inputs.
 
-    A dimension that must be a multiple of m is told to torch as m times a smaller one.
+    A dimension that must be a multiple of m is told to torch as one it must keep free; the signature checks it.
     """
     dims: dict[str, Any] = {}
     for spec in signature.inputs:
@@ -50,6 +50,6 @@ def _dim(signature: Signature, name: str) -> Any:
     limits = signature.dim(name)
     if limits.multiple == 1:
         return Dim(name, min=limits.min, max=limits.max)
-    low = -(-limits.min // limits.multiple)
-    high = None if limits.max is None else limits.max // limits.multiple
-    return limits.multiple * Dim(f"{name}_over_{limits.multiple}", min=low, max=high)
+    # m times a smaller Dim says it exactly, but a program with such a dimension cannot be decomposed any more after
+    # torch.export.save and load (torch 2.13: "expected sympy.Symbol"); a free one lets torch find the multiple itself.
+    return Dim.DYNAMIC(min=limits.min, max=limits.max)

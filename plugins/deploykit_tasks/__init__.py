@@ -18,3 +18,8 @@ def deploykit_tasks() -> Iterable[TaskCard]:
         summary="1 797 handwritten digits of 8 x 8 pixels from scikit-learn; classify into ten classes",
         implementation="deploykit_tasks.digits:Digits",
     )
+    yield TaskCard(
+        name="pages",
+        summary="1 000 generated pages of 256 x 256 pixels in real fonts; find the lines of text",
+        implementation="deploykit_tasks.pages:Pages",
+    )

@@ -83,7 +83,7 @@ def _block(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
 
 
 @functools.cache
-def _load() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _load() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -25,7 +25,7 @@ IMAGE = """
 
 
 def model(text: str = TEXT) -> bytes:
-    return parser.parse_model(text).SerializeToString()
+    return bytes(parser.parse_model(text).SerializeToString())
 
 
 def test_a_free_first_dimension_is_the_batch() -> None:

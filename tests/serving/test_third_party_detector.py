@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def page() -> np.ndarray:  # type: ignore[type-arg]
+def page() -> np.ndarray:
     """The photograph of a printed page that scikit-image ships, twice its size, cut to multiples of 32, as RGB."""
     data = pytest.importorskip("skimage.data", reason="scikit-image is not installed (extra: text)")
     grey = np.repeat(np.repeat(data.page(), 2, axis=0), 2, axis=1)
@@ -26,7 +26,7 @@ def page() -> np.ndarray:  # type: ignore[type-arg]
 
 
 @pytest.fixture(scope="module")
-def bundle(page: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Bundle:  # type: ignore[type-arg]
+def bundle(page: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from deploykit_tasks.pages_detector import DECODER_SETTINGS, detector_input, detector_model
 
     try:
@@ -39,7 +39,7 @@ def bundle(page: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Bundle
     )  # fmt: skip
 
 
-def test_the_server_finds_the_lines_of_a_printed_page(bundle: Bundle, page: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_the_server_finds_the_lines_of_a_printed_page(bundle: Bundle, page: np.ndarray) -> None:
     from deploykit_tasks.pages_detector import detector_input
 
     inputs = {"image": detector_input(page)}
