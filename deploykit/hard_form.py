@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from deploykit.errors import ContractError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,6 +84,9 @@ def _one_lowering() -> Mapping[str, Lowering]:
     return {DEFAULT_LOWERING: Lowering()}
 
 
+_LOWERING_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
+
+
 @dataclass(frozen=True, slots=True)
 class HardForm:
     """A discretized model: decisions taken, nothing shared with the soft form, only exportable operators.
@@ -92,6 +98,9 @@ class HardForm:
         decoder: name of the registered decoder for its outputs, or empty.
         decoder_config: settings of that decoder.
         facts: what the author wants on the model card (``{"kept channels": "16 of 32"}``).
+
+    Raises:
+        ContractError: a lowering's name cannot be a file's name.
     """
 
     module: nn.Module
@@ -100,3 +109,11 @@ class HardForm:
     decoder: str = ""
     decoder_config: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.lowerings:
+            if not _LOWERING_NAME.fullmatch(name):
+                raise ContractError(
+                    f"a lowering's name becomes a file's name: wanted lower case letters, digits, '-' or '_', "
+                    f"got {name!r}"
+                )

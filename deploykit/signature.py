@@ -36,6 +36,13 @@ class Dim(BaseModel):
     max: int | None = Field(None, ge=1)
     multiple: int = Field(1, ge=1)
 
+    @model_validator(mode="after")
+    def _some_size_fits(self) -> Dim:
+        smallest = -(-self.min // self.multiple) * self.multiple
+        if self.max is not None and smallest > self.max:
+            raise ValueError(f"no size fits: at least {self.min}, at most {self.max}, a multiple of {self.multiple}")
+        return self
+
     def fault(self, size: int) -> str:
         """Return what is wrong with ``size`` as text, or nothing."""
         if size < self.min:
@@ -64,6 +71,12 @@ class TensorSpec(BaseModel):
     minimum: float | None = None
     maximum: float | None = None
     description: str = ""
+
+    @model_validator(mode="after")
+    def _some_value_fits(self) -> TensorSpec:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"{self.text()}: the minimum {self.minimum:g} is above the maximum {self.maximum:g}")
+        return self
 
     def text(self) -> str:
         """Return it as people write it: ``image float32[batch, 1, 8, 8]``."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploykit.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from deploykit.bundle import Bundle
 
 
@@ -73,27 +71,14 @@ def _export_run(folder: Path, path: Path, timeout: float) -> Bundle:
 def _import(source: Path, path: Path, decoder: str, samples: Path | None) -> Bundle:
     from deploykit.errors import ExportError
     from deploykit.making import make_decoder
+    from deploykit_export.heldout import read_arrays
     from deploykit_export.onnx_import import import_onnx
 
     try:
         data = source.read_bytes()
-        arrays = None if samples is None else _arrays(samples.read_bytes())
+        arrays = None if samples is None else read_arrays(samples.read_bytes())
     except OSError as error:
         raise ExportError(f"{error.filename}: {error.strerror}") from error
     if decoder:
         make_decoder(decoder)
     return import_onnx(data, path, decoder=decoder, samples=arrays)
-
-
-def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    import io
-
-    import numpy as np
-
-    from deploykit.errors import ExportError
-
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError) as error:
-        raise ExportError(f"the samples are not an .npz of plain arrays: {error}") from error

@@ -51,11 +51,20 @@ def unpack(data: bytes) -> dict[str, dict[str, NDArray[Any]]]:
         BundleError: the bytes are no npz of plain arrays.
     """
     groups: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, array in read_arrays(data).items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = array
+    return groups
+
+
+def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an npz file by name; objects, which would need pickle, are refused.
+
+    Raises:
+        BundleError: the bytes are no npz of plain arrays.
+    """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            for key in archive.files:
-                group, _, name = key.partition("/")
-                groups.setdefault(group, {})[name] = archive[key]
+            return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise BundleError(f"samples are not an npz of plain arrays: {error}") from error
-    return groups

@@ -177,7 +177,7 @@ class _Run:
         try:
             with http(self.bundle) as runner_of:
                 answers = joined([runner_of(variant.name).run(batch) for batch in self._batches_for(variant)])
-        except DeploykitError as error:
+        except Exception as error:  # a connection that breaks is a failed proof, not the end of verify
             self.hops.append(HopResult(name="http", status="not run", reason=str(error)))
             self.proofs.append(Proof(name="http", status="failed", detail=str(error)))
             return

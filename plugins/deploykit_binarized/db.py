@@ -23,7 +23,16 @@ from deploykit.signature import Arrays
 from deploykit.training_plan import TrainingPlan
 from deploykit_binarized.db_labels import LabelMaps, label_maps
 from deploykit_binarized.db_losses import balanced_cross_entropy, band_distance, dice
-from deploykit_binarized.db_network import STRIDES, HardDetector, Head, Pyramid, SmallBackbone, SoftDetector, centred
+from deploykit_binarized.db_network import (
+    STRIDES,
+    HardDetector,
+    Head,
+    Pyramid,
+    SmallBackbone,
+    SoftDetector,
+    SteppedDetector,
+    centred,
+)
 from deploykit_binarized.db_oracle import probability_oracle
 
 if TYPE_CHECKING:
@@ -177,8 +186,8 @@ class DB(Method[SoftDetector]):
         return {output.name: probability_oracle(soft, inputs[0].numpy())}
 
     def baseline(self, soft: SoftDetector) -> nn.Module:
-        """Return the soft form: a backbone alone answers no question that the detector answers."""
-        return soft
+        """Return the whole trained network, which answers with the approximate bitmap: two heads instead of one."""
+        return SteppedDetector(copy.deepcopy(soft)).eval()
 
 
 def _channels(model: nn.Module, image: Tensor) -> tuple[int, ...]:

@@ -139,6 +139,18 @@ class SoftDetector(HardDetector):
         return Maps(probability, threshold, approximate_step(probability, threshold, self.steepness))
 
 
+class SteppedDetector(nn.Module):
+    """The network as it was trained, both heads and the steep sigmoid: what would be deployed without hardening."""
+
+    def __init__(self, soft: SoftDetector) -> None:
+        super().__init__()
+        self.soft = soft
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the approximate bitmap, float32 [batch, 1, height, width] in [0, 1]."""
+        return self.soft.maps(image).binary
+
+
 def centred(image: Tensor) -> Tensor:
     """Return levels 0 to 255 as float32 from -1 to 1."""
     return image.float() / 127.5 - 1.0

@@ -228,3 +228,9 @@ def test_the_digest_sees_names_dtypes_shapes_and_bytes() -> None:
     ]  # fmt: skip
     assert len(set(variants)) == len(variants)
     assert digest("a", zeros.clone()) == variants[0]
+
+
+@pytest.mark.parametrize("name", ["", "../up", "Upper", "a b", "a/b"])
+def test_a_lowerings_name_must_be_fit_for_a_file(name: str) -> None:
+    with pytest.raises(ContractError, match="a lowering's name becomes a file's name"):
+        HardForm(module=nn.Identity(), lowerings={name: Lowering()})

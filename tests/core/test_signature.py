@@ -128,3 +128,13 @@ def test_text_json_and_batched() -> None:
     assert DETECTOR.batched
     plain = Signature(inputs=(TensorSpec(name="x", shape=(3,)),), outputs=(TensorSpec(name="y", shape=(3,)),))
     assert not plain.batched
+
+
+def test_limits_that_no_size_fits_are_refused() -> None:
+    with pytest.raises(ValidationError, match="no size fits: at least 33, at most 63, a multiple of 32"):
+        Dim(min=33, max=63, multiple=32)
+
+
+def test_a_range_that_no_value_fits_is_refused() -> None:
+    with pytest.raises(ValidationError, match="minimum 2 is above the maximum 1"):
+        TensorSpec(name="x", shape=("batch",), minimum=2, maximum=1)

@@ -62,6 +62,14 @@ def test_the_hard_form_gives_the_same_map_without_the_threshold_head(task: Pages
     assert np.array_equal(method.decisions(hard.module, (image,))["bitmap"].value, (hard.module(image) > 0.3).numpy())
 
 
+def test_the_baseline_is_the_network_with_both_heads(task: Pages, soft: SoftDetector) -> None:
+    image = task.example()[0][:, :, :64, :64].contiguous()
+    baseline = DB().baseline(soft)
+    with torch.no_grad():
+        torch.testing.assert_close(baseline(image), soft.maps(image).binary)
+    assert sum(p.numel() for p in baseline.parameters()) == sum(p.numel() for p in soft.parameters())
+
+
 class OwnBackbone(nn.Module):
     """A user's own: pools instead of strides, twelve channels everywhere."""
 
