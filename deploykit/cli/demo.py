@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from deploykit_export.proof_report import ProofReport
 
 METHODS: Final = ("binarized.biper", "pruned.gate", "routed.fff")
+_TITLE: Final = (
+    "Accuracy on the test digits at each hop; bytes of weights, and of the float model that\n"
+    "is replaced; how many times as fast as it, at batch 1 and at batch 64 (interval in the bundle)"
+)
 
 
 def demo(
@@ -40,9 +44,8 @@ def demo(
         failed += [f"{method}: {proof.name}: {proof.detail}" for proof in report.failures]
         rows.append(_row(bundle, report))
         typer.echo(f"{method}: done in {time.perf_counter() - started:.0f} s", err=True)
-    columns = ("method", "soft", "hard", "ONNX", "HTTP", "weight bytes", "of float", "times float's speed", "batch 64")
-    title = "accuracy on the test digits at each hop; bytes; latency at batch 1 and 64 against the float model"
-    print_table(title, columns, rows, right=columns[1:])
+    columns = ("method", "soft", "hard", "ONNX", "HTTP", "bytes", "float's", "speed", "batch 64")
+    print_table(_TITLE, columns, rows, right=columns[1:])
     _ask(bundles)
     if failed:
         for line in failed:
@@ -78,7 +81,7 @@ def _row(bundle: Bundle, report: ProofReport) -> tuple[str, ...]:
     figures = {proof.name: proof.figures for proof in report.proofs}
     weights = figures.get(f"shrinkage {variant}", {})
     speeds = [figures.get(f"speed {variant}{batch}", {}) for batch in ("", " at batch 64")]
-    ratios = [f"{speed['ratio']:.2f} ({speed['low']:.2f}-{speed['high']:.2f})" if speed else "-" for speed in speeds]
+    ratios = [f"{speed['ratio']:.2f}x" if speed else "-" for speed in speeds]
     return (
         bundle.manifest.method,
         *(number(metric.get(hop)) for hop in ("soft", "hard", f"onnxruntime-cpu {variant}", f"http {variant}")),
