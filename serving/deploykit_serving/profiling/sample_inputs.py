@@ -113,4 +113,6 @@ def _draw(spec: TensorSpec, sizes: dict[str, int], random: np.random.Generator) 
     high = max(ceiling, low) if spec.maximum is None else spec.maximum
     if dtype.kind == "f":
         return random.uniform(min(low, high), high, shape).astype(dtype)
-    return random.integers(int(np.ceil(min(low, high))), int(np.floor(high)), shape, endpoint=True).astype(dtype)
+    first = int(np.ceil(min(low, high)))
+    # A range without a whole number gives its first neighbour, which the caller's check refuses.
+    return random.integers(first, max(first, int(np.floor(high))), shape, endpoint=True).astype(dtype)

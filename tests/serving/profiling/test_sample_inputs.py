@@ -66,9 +66,9 @@ def test_random_inputs_are_always_legal(
     assert random_inputs(signature, 1)["x"].tobytes() == arrays["x"].tobytes()
 
 
-def test_a_range_without_values_is_an_error_that_asks_for_samples() -> None:
+def test_a_range_without_whole_numbers_is_an_error_that_asks_for_samples() -> None:
     signature = Signature(
-        inputs=(TensorSpec(name="x", shape=("batch", 2), minimum=3.0, maximum=1.0),),
+        inputs=(TensorSpec(name="x", dtype="int64", shape=("batch", 2), minimum=0.2, maximum=0.8),),
         outputs=(TensorSpec(name="y", shape=("batch",)),),
     )
     with pytest.raises(SignatureError, match=r"no random inputs .* put samples into the bundle at samples/heldout.npz"):
