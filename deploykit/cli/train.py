@@ -54,12 +54,16 @@ def train(
     from deploykit_training.training import train as run_training
 
     record = new_record(method, settings, task, network=network, seed=seed, epochs=epochs)
-    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy)
+    # Relaxations freeze parameters on their way (settled gates, second stages); plain DDP stops at the first of them.
+    named = {"ddp": "ddp_find_unused_parameters_true"}.get(strategy, strategy)
+    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=named)
     soft = with_progress(
         f"{method} on {task}",
         record.epochs,
         lambda report: run_training(record, folder, fabric=fabric, resume=resume, report=report),
     )
+    if fabric.global_rank != 0:
+        return
     made = make_task(task)
     typer.echo(f"{method} on {task}: soft {made.metric_name} {evaluate(soft, made):.4f}, "
                f"{record.seconds:.1f} s, kept in {folder}")  # fmt: skip

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from deploykit.errors import TrainingError
 from deploykit.lifecycle import binding_of
@@ -130,8 +128,12 @@ class _Loop:
         self.fabric, self.soft, self.plan, self.task, self.record = fabric, soft, plan, task, record
         self.method = binding_of(soft).method
         self.wrapped, self.optimizer = fabric.setup(soft, plan.optimizer)
-        self.samples = task.samples("train")
-        self.steps = -(-len(self.samples) // plan.batch_size)
+        samples = task.samples("train")
+        # Copies: tasks may hand out arrays that are shared or read-only.
+        self.inputs = tuple(torch.from_numpy(samples.inputs[spec.name].copy()) for spec in task.signature.inputs)
+        self.targets = {name: torch.from_numpy(array.copy()) for name, array in samples.targets.items()}
+        self.share = len(samples) // fabric.world_size
+        self.steps = -(-self.share // plan.batch_size)
 
     def epoch(self, epoch: int) -> float:
         """Train one pass and return the mean loss."""
@@ -158,16 +160,18 @@ class _Loop:
         return total / seen
 
     def _batches(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], dict[str, Tensor]]]:
-        names = [*self.samples.targets]
-        columns = [self.samples.inputs[spec.name] for spec in self.task.signature.inputs]
-        columns += [self.samples.targets[name] for name in names]
-        dataset = TensorDataset(*(torch.from_numpy(np.ascontiguousarray(column)) for column in columns))
         # The order depends on seed and epoch alone, so that an interrupted run goes on as if nothing had happened.
-        order = torch.Generator().manual_seed(self.record.seed * 1_000_003 + epoch)
-        loader = DataLoader(dataset, batch_size=self.plan.batch_size, shuffle=True, generator=order)
-        count = len(self.task.signature.inputs)
-        for batch in self.fabric.setup_dataloaders(loader):
-            yield tuple(batch[:count]), dict(zip(names, batch[count:], strict=True))
+        chance = torch.Generator().manual_seed(self.record.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.inputs[0]), generator=chance)
+        # Every process takes its own samples, and all the same number: they wait for each other at every step.
+        mine = order[self.fabric.global_rank :: self.fabric.world_size][: self.share]
+        for start in range(0, self.share, self.plan.batch_size):
+            index = mine[start : start + self.plan.batch_size]
+            if len(index) == 1 and start:
+                continue  # batch statistics of one sample do not exist
+            inputs: tuple[Tensor, ...] = self.fabric.to_device(tuple(column[index] for column in self.inputs))
+            targets: dict[str, Tensor] = self.fabric.to_device({name: t[index] for name, t in self.targets.items()})
+            yield inputs, targets
 
 
 def _with_size(plan: TrainingPlan, record: RunRecord) -> TrainingPlan:
