@@ -14,16 +14,18 @@ from deploykit_export.proof_report import DecisionCount
 
 
 def max_absolute(left: Arrays, right: Arrays) -> float:
-    """Return the largest absolute difference over all outputs; infinite where only one is finite."""
+    """Return the largest absolute difference over all outputs; infinite where only one side has finite numbers."""
+    if set(left) != set(right):
+        return float("inf")
     worst = 0.0
     for name, array in left.items():
         if array.shape != right[name].shape:
             return float("inf")
         if array.size:
-            one, other = array.astype(np.float64), right[name].astype(np.float64)
-            same = (one == other) | (np.isnan(one) & np.isnan(other))  # infinities too, which cannot be subtracted
+            one, other = _wide(array), _wide(right[name])
+            same = (one == other) | ((one != one) & (other != other))  # infinities too, which cannot be subtracted
             with np.errstate(invalid="ignore"):
-                difference = np.where(same, 0.0, np.abs(one - other))
+                difference = np.where(same, 0.0, np.abs(one - other)).astype(np.float64)
             worst = max(worst, float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max()))
     return worst
 
@@ -32,7 +34,7 @@ def max_ulp(left: Arrays, right: Arrays) -> int | None:
     """Return the largest distance in units in the last place over all float outputs, or ``None`` if there is none."""
     worst: int | None = None
     for name, array in left.items():
-        if array.dtype.kind != "f" or not array.size or array.shape != right[name].shape:
+        if array.dtype.kind != "f" or not array.size or name not in right or array.shape != right[name].shape:
             continue
         one, other = _ordered(array), _ordered(right[name].astype(array.dtype))
         # Unsigned: the distance between two float64 of different signs does not fit an int64.
@@ -43,28 +45,58 @@ def max_ulp(left: Arrays, right: Arrays) -> int | None:
 
 def within(left: Arrays, right: Arrays, tolerance: Tolerance) -> bool:
     """Tell whether ``left`` is as close to the reference ``right`` as promised; equality, bit for bit, if exact."""
+    return not fault(left, right, tolerance)
+
+
+def fault(left: Arrays, right: Arrays, tolerance: Tolerance) -> str:
+    """Say what keeps ``left`` from being as close to the reference ``right`` as promised; nothing if it is.
+
+    Both must have the same names, shapes and dtypes. An exact tolerance compares bytes: minus zero is not zero, and
+    NaN equals itself. Any other tolerance takes no NaN at all and infinities only where the reference has the same.
+    """
+    if set(left) != set(right):
+        return f"outputs {sorted(left)} instead of {sorted(right)}"
     for name, array in left.items():
         reference = right[name]
         if array.shape != reference.shape or array.dtype != reference.dtype:
-            return False
+            return (
+                f"output {name!r} is {array.dtype}{list(array.shape)} instead of "
+                f"{reference.dtype}{list(reference.shape)}"
+            )
         if tolerance.exact:
             # Not array_equal: it calls NaN unequal to itself and minus zero equal to zero.
             if array.tobytes() != reference.tobytes():
-                return False
-        elif not np.allclose(array, reference, rtol=tolerance.relative, atol=tolerance.absolute):
-            return False
-    return True
+                off = int((array != reference).sum())
+                kind = f"{off} of {array.size} numbers differ" if off else "the signs of zeros or bits of NaN differ"
+                return f"output {name!r} is not equal bit for bit: {kind}"
+            continue
+        one, other = _wide(array), _wide(reference)
+        with np.errstate(invalid="ignore"):
+            near = np.abs(one - other) <= tolerance.absolute + tolerance.relative * np.abs(other.astype(np.float64))
+        # An infinite reference would allow any distance.
+        off = int((~((near & (np.abs(other) < np.inf)) | (one == other))).sum())
+        if off:
+            return f"output {name!r}: {off} of {array.size} numbers are further off than promised"
+    return ""
+
+
+def _wide(array: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers that can be subtracted: float16 would overflow, small integers wrap, int64 lose digits."""
+    return array.astype(object if array.dtype.kind in "iu" and array.dtype.itemsize == 8 else np.float64)
 
 
 def count_decisions(left: Decisions, right: Decisions) -> dict[str, DecisionCount]:
-    """Compare the decisions that both forms know under the same name and shape."""
+    """Compare the decisions of two forms; what only one form knows, or in another shape, differs altogether."""
     counts = {}
-    for name in left:
-        if name in right and left[name].value.shape == right[name].value.shape:
+    for name in sorted({*left, *right}):
+        if name in left and name in right and left[name].value.shape == right[name].value.shape:
             found = agreement(left[name], right[name])
             counts[name] = DecisionCount(
                 total=found.total, different=found.different, near_ties=found.near_ties
             )  # fmt: skip
+        else:
+            total = max(form[name].value.size for form in (left, right) if name in form)
+            counts[name] = DecisionCount(total=total, different=total, near_ties=0)
     return counts
 
 

@@ -180,7 +180,7 @@ def test_a_finished_run_is_given_back(tmp_path: Path) -> None:
     found, soft, task = soft_from_run(tmp_path / "a")
     assert found.finished
     assert state_digest(soft) == state_digest(trained)
-    assert evaluate(soft, task) > 0.8
+    assert evaluate(soft, task) > 0.7  # chance is a half
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
