@@ -21,7 +21,7 @@ A message says who, what was got, what was wanted and how to mend it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class DeploykitError(Exception):
@@ -54,12 +54,31 @@ class DuplicateNameError(RegistryError):
     """Two plugins registered the same name."""
 
 
+_EXTRA_OF: Final = {
+    **dict.fromkeys(
+        ("torch", "onnx", "onnxscript", "safetensors", "lightning_fabric", "sklearn", "torch_pruning"), "export"
+    ),
+    **dict.fromkeys(("bentoml", "onnxruntime", "orjson", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    **dict.fromkeys(("PIL", "cv2", "pyclipper", "skimage"), "text"),
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt-rtx",
+}
+
+
 class MissingExtraError(DeploykitError):
     """An optional dependency is needed and not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed; install the extra: pip install -c constraints.txt '.[{extra}]'")
         self.extra = extra
+
+    @classmethod
+    def from_import(cls, error: ImportError) -> MissingExtraError | None:
+        """Return what a failed import means, or nothing if the module is of no extra of ours."""
+        package = (error.name or "").partition(".")[0]
+        extra = _EXTRA_OF.get(package) if isinstance(error, ModuleNotFoundError) else None
+        return None if extra is None else cls(package, extra)
 
 
 class SignatureError(DeploykitError):

@@ -6,13 +6,13 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from deploykit.errors import ContractError
 from deploykit.hard_form import HardForm
 from deploykit.making import make_method
 from deploykit.method import Method
-from deploykit.signature import BATCH, Signature, TensorSpec
+from deploykit.signature import BATCH, DType, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,18 +59,35 @@ def prepare(
 
     Raises:
         UnknownNameError: no such method.  ConfigError: a setting does not fit.
-        ContractError: the example has one sample only, or the method cannot work on this model.
+        ContractError: the model does not run on the example, gives something other than tensors, the example has less
+            than two samples, or the method cannot work on this model.
     """
+    _check_model(model)
     if isinstance(method, str):
         method = make_method(method, settings)
     elif settings:
         raise ContractError(f"settings {sorted(settings)} were given beside a configured method; give one of them")
     inputs = _as_tuple(example)
-    if any(tensor.shape[:1] == (1,) for tensor in inputs):
-        raise ContractError("the example has one sample; give at least two, so that the batch can be told apart")
+    if any(tensor.shape[:1] in {(0,), (1,)} for tensor in inputs):
+        few = min(len(tensor) for tensor in inputs if tensor.ndim)
+        raise ContractError(
+            f"the example has {'one sample' if few else 'no sample'}; give at least two, so that the batch can be told "
+            "apart"
+        )
     if signature is None:
         signature = infer_signature(model, example)
-    soft: nn.Module = method.prepare(copy.deepcopy(model), signature, inputs)
+    try:
+        soft: nn.Module = method.prepare(copy.deepcopy(model), signature, inputs)
+        if _other_precisions(model):
+            copy.deepcopy(soft).eval()(*inputs)
+    except RuntimeError as error:
+        if not (precisions := _other_precisions(model)):
+            raise
+        raise ContractError(
+            f"{_name_of(method)} cannot work on {type(model).__name__} in {', '.join(precisions)}: "
+            f"{str(error).strip().splitlines()[0]}. Give model and example in float32, with .float(); to train in "
+            "half precision use autocast"
+        ) from error
     return bind(soft, method, signature, inputs, network=copy.deepcopy(model))
 
 
@@ -138,31 +155,99 @@ def harden(soft: nn.Module, calibration: Tensor | tuple[Tensor, ...] | None = No
 
 
 def infer_signature(model: nn.Module, example: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]) -> Signature:
-    """Read a signature off a model's ``forward`` and an example: batch free, other sizes fixed, ranges open."""
+    """Read a signature off a model's ``forward`` and an example: batch free, other sizes fixed, ranges open.
+
+    Raises:
+        ContractError: the model does not run on the example, or gives something other than tensors with the batch
+            first.
+    """
     import torch
 
+    _check_model(model)
     inputs = _as_tuple(example)
+    if not inputs or not all(tensor.ndim for tensor in inputs):
+        raise ContractError("the example must hold at least one tensor, each with the batch first")
     parameters = [name for name in inspect.signature(model.forward).parameters if name != "self"]
     names = list(example) if isinstance(example, Mapping) else parameters[: len(inputs)]
     if len(names) < len(inputs):
         names = [f"input_{index}" for index in range(len(inputs))]
     trial = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        returned = trial(*inputs)
+    try:
+        with torch.no_grad():
+            returned = trial(*inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        given = ", ".join(f"{_dtype(tensor)}{list(tensor.shape)}" for tensor in inputs)
+        raise ContractError(
+            f"{type(model).__name__} does not run on the example ({given}), given in forward's order: "
+            f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+        ) from error
     values = returned if isinstance(returned, (tuple, list)) else (returned,)
+    for value in values:
+        _check_output(model, value, len(inputs[0]))
     outputs = ["output"] if len(values) == 1 else [f"output_{index}" for index in range(len(values))]
+    if clash := set(names) & set(outputs):
+        outputs = [f"{name}_of_model" if name in clash else name for name in outputs]
     return Signature(
         inputs=tuple(_spec(name, tensor) for name, tensor in zip(names, inputs, strict=True)),
         outputs=tuple(_spec(name, tensor) for name, tensor in zip(outputs, values, strict=True)),
     )
 
 
+def _name_of(method: Method[Any]) -> str:
+    return method.card.name if hasattr(method, "card") else type(method).__name__
+
+
+def _other_precisions(model: nn.Module) -> list[str]:
+    return sorted({_dtype(item) for item in model.parameters() if item.is_floating_point()} - {"float32"})
+
+
+def _check_model(model: object) -> None:
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise ContractError(f"the model is a {type(model).__name__}; wanted a torch.nn.Module")
+
+
+def _check_output(model: nn.Module, value: object, samples: int) -> None:
+    from torch import Tensor
+
+    if not isinstance(value, Tensor):
+        raise ContractError(
+            f"{type(model).__name__} returned a {type(value).__name__}; wanted a tensor or a tuple of tensors: wrap "
+            "the model in a module whose forward returns those, in a fixed order"
+        )
+    if value.shape[:1] != (samples,):
+        raise ContractError(
+            f"{type(model).__name__} returned {_dtype(value)}{list(value.shape)} for {samples} samples; wanted one "
+            f"answer a sample, batch first: [{samples}, ...]; or say with signature=... what the dimensions are"
+        )
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _spec(name: str, tensor: Tensor) -> TensorSpec:
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    dtype = _dtype(tensor)
+    if dtype not in get_args(DType):
+        raise ContractError(
+            f"tensor {name!r} is {dtype}, which numpy and most runtimes do not have; wanted float32 or another of "
+            f"{', '.join(get_args(DType))}: convert the model and the example, for instance with .float()"
+        )
     return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": (BATCH, *tensor.shape[1:])})
 
 
 def _as_tuple(example: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    from torch import Tensor
+
     if isinstance(example, Mapping):
-        return tuple(example.values())
-    return tuple(example) if isinstance(example, (tuple, list)) else (example,)
+        inputs = tuple(example.values())
+    else:
+        inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    for value in inputs:
+        if not isinstance(value, Tensor):
+            raise ContractError(
+                f"the example holds a {type(value).__name__}; wanted torch tensors, one an input of forward, batch "
+                "first"
+            )
+    return inputs

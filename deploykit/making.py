@@ -29,6 +29,7 @@ def make_method(name: str, config: Mapping[str, Any] | None = None, registry: Re
     method_type = load_implementation(card)
     if not issubclass(method_type, Method):
         raise _wrong_class(card, method_type, Method)
+    _check_whole(card, method_type)
     method: Method[Any] = method_type(validated(method_type.Config, config or {}, name))
     method.card = card
     return method
@@ -40,6 +41,7 @@ def make_task(name: str, registry: Registry | None = None) -> Task:
     task_type = load_implementation(card)
     if not issubclass(task_type, Task):
         raise _wrong_class(card, task_type, Task)
+    _check_whole(card, task_type)
     task: Task = task_type()
     task.card = card
     return task
@@ -51,6 +53,7 @@ def make_decoder(name: str, config: Mapping[str, Any] | None = None, registry: R
     decoder_type = load_implementation(card)
     if not issubclass(decoder_type, Decoder):
         raise _wrong_class(card, decoder_type, Decoder)
+    _check_whole(card, decoder_type)
     decoder: Decoder = decoder_type(validated(decoder_type.Config, config or {}, name))
     decoder.card = card
     return decoder
@@ -76,6 +79,11 @@ def validated(config_type: type[ConfigT], settings: Mapping[str, Any], owner: st
             for fault in error.errors()
         ]
         raise ConfigError("\n".join(faults)) from error
+
+
+def _check_whole(card: Card, got: type) -> None:
+    if missing := sorted(getattr(got, "__abstractmethods__", ())):
+        raise PluginError(f"{card.name}: {card.implementation!r} lacks {', '.join(missing)}; every plugin writes those")
 
 
 def _wrong_class(card: Card, got: type, wanted: type) -> PluginError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import pluggy
 
 from deploykit import hookspecs
 from deploykit.cards import Card, DecoderCard, MethodCard, TaskCard
-from deploykit.errors import DuplicateNameError, PluginError, UnknownNameError
+from deploykit.errors import DuplicateNameError, MissingExtraError, PluginError, UnknownNameError
 
 ENTRY_POINT_GROUP: Final = "deploykit"
 _CARD_HOOKS: Final[tuple[tuple[str, type[Card]], ...]] = (
@@ -165,7 +166,7 @@ class Registry:
             record.hooks = tuple(sorted(caller.name for caller in callers))
             self._collect(plugin, record.name)
         except pluggy.PluginValidationError as error:
-            record.failure = f"misuses a hook: {error}"
+            record.failure = f"misuses a hook: {error}{_nearest_hook(str(error))}"
             self._forget(plugin)
         except (Exception, SystemExit) as error:
             # Whatever a plugin raises while loading is its own fault and must not take the others down.
@@ -201,6 +202,13 @@ class Registry:
                     self._decoders.put(card, owner)
 
 
+def _nearest_hook(text: str) -> str:
+    unknown = re.search(r"unknown hook '(\w+)'", text)
+    known = [name for name in vars(hookspecs) if name.startswith("deploykit_")]
+    near = difflib.get_close_matches(unknown[1], known, n=1) if unknown else []
+    return f". Did you mean {near[0]!r}?" if near else ""
+
+
 def _clash_text(kind: str, name: str, owners: list[str]) -> str:
     claimed = " and ".join(repr(owner) for owner in owners)
     return f"{kind} {name!r} is registered by the plugins {claimed}; uninstall one or rename its {kind}"
@@ -217,14 +225,21 @@ def load_implementation(card: Card) -> type:
 
     Raises:
         PluginError: the module does not import, or has no such class.
+        MissingExtraError: it needs a package of one of our extras.
     """
     module_name, _, attribute = card.implementation.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        if missing := MissingExtraError.from_import(error):
+            raise missing from error
+        raise _not_imported(card, error) from error
     except Exception as error:
-        raise PluginError(
-            f"{card.name}: cannot import {card.implementation!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise _not_imported(card, error) from error
     if not isinstance(found, type):
         raise PluginError(f"{card.name}: {card.implementation!r} is a {type(found).__name__}, wanted a class")
     return found
+
+
+def _not_imported(card: Card, error: Exception) -> PluginError:
+    return PluginError(f"{card.name}: cannot import {card.implementation!r}: {type(error).__name__}: {error}")

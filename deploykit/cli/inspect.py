@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import typer
 
 from deploykit.cli.options import AsJson, BundlePath
+from deploykit.proof_binding import stale_reason
+
+if TYPE_CHECKING:
+    from deploykit.bundle import Bundle
 
 
 def inspect(bundle: BundlePath, as_json: AsJson = False) -> None:
@@ -37,14 +42,17 @@ def inspect(bundle: BundlePath, as_json: AsJson = False) -> None:
         for item in manifest.variants
     ]
     print_table("", ("variant", "role", "bytes", "runs on", "purpose"), rows, right=("bytes",))
-    typer.echo(_verified(opened.read("proofs/verify.json")) if "proofs/verify.json" in manifest.files
+    typer.echo(_verified(opened) if "proofs/verify.json" in manifest.files
                else "not verified yet: deploykit verify " + str(bundle))  # fmt: skip
     for acceptance in manifest.accepted:
         typer.echo(f"accepted in spite of {acceptance.proof}: {acceptance.reason} ({acceptance.when})")
     typer.echo(f"all {len(manifest.files)} files are as the manifest says")
 
 
-def _verified(data: bytes) -> str:
-    proofs = json.loads(data)["proofs"]
+def _verified(bundle: Bundle) -> str:
+    report = json.loads(bundle.read("proofs/verify.json"))
+    if stale := stale_reason(bundle.manifest, report):
+        return f"verified as something else: {stale}; prove it again: deploykit verify {bundle.path}"
+    proofs = report["proofs"]
     counts = {status: sum(proof["status"] == status for proof in proofs) for status in ("passed", "failed", "not run")}
     return f"verified: {counts['passed']} proofs passed, {counts['failed']} failed, {counts['not run']} not run"

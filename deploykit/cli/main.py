@@ -13,7 +13,7 @@ from typing import Final
 import typer
 
 from deploykit.cli import demo, export, harden, inspect, methods, plugins, profile, serve, train, verify
-from deploykit.errors import DeploykitError, PluginError
+from deploykit.errors import DeploykitError, MissingExtraError, PluginError
 
 _EPILOG: Final = "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed, 130 interrupted."
 _EXTRA_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -56,6 +56,9 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("DEPLOYKIT_TRACEBACK"):
             raise
+        if isinstance(error, ImportError) and (missing := MissingExtraError.from_import(error)):
+            print(f"error: {missing}", file=sys.stderr)
+            sys.exit(missing.exit_code)
         print(f"error: {type(error).__name__}: {error}\nThis is a fault of deploykit or of a plugin; "
               "set DEPLOYKIT_TRACEBACK=1 to see where.", file=sys.stderr)  # fmt: skip
         sys.exit(1)

@@ -25,7 +25,7 @@ def plugins(as_json: AsJson = False) -> None:
     else:
         rows = [
             (item.name, f"{item.distribution} {item.version}", f"{1000 * item.seconds:.1f}",
-             ", ".join(item.hooks) or "-", item.failure or "ok")
+             ", ".join(item.hooks) or "-", "failed" if item.failure else "ok")
             for item in registry.plugins
         ]  # fmt: skip
         print_table("", ("plugin", "from", "ms", "hooks", "state"), rows, right=("ms",))

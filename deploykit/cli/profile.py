@@ -45,7 +45,10 @@ def _with_progress(path: Path, options: ProfileOptions) -> Profile:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     # Few redraws: a thread that draws takes time from what is measured.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, auto_refresh=False, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task("profiling", total=1.0)
 
         def report(what: str, done: float) -> None:

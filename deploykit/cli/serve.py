@@ -35,12 +35,15 @@ def serve(
 
     # Loaded once here, so that whatever is wrong is one message and an exit code, not a line in a worker's log.
     described = [_described(model) for model in load_models(bundles).values()]
-    first = described[0]
+    first = next((model for model in described if model.body), None)
 
     def tell(url: str) -> None:
         typer.echo(f"\nserving at {url}  (Ctrl+C ends it)\n")
         for model in described:
             typer.echo(model.text)
+        if first is None:
+            typer.echo(f"\ntry:\n  curl -s {url}/v2/models/{described[0].name}\n")
+            return
         infer = f"{url}/v2/models/{first.name}/infer"
         typer.echo(f"\ntry:\n  curl -s -H 'content-type: application/json' {infer} -d '{first.body}'\n")
 

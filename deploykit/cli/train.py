@@ -38,7 +38,7 @@ def train(
 
     Examples: deploykit train binarized.biper --task digits --frequency 10 · deploykit train pruned.gate --keep 0.25
     """
-    from deploykit.errors import ConfigError
+    from deploykit.errors import ConfigError, TrainingError
     from deploykit.making import make_task
     from deploykit.registry import installed
 
@@ -56,12 +56,22 @@ def train(
     record = new_record(method, settings, task, network=network, seed=seed, epochs=epochs)
     # Relaxations freeze parameters on their way (settled gates, second stages); plain DDP stops at the first of them.
     named = {"ddp": "ddp_find_unused_parameters_true"}.get(strategy, strategy)
-    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=named)
-    soft = with_progress(
-        f"{method} on {task}",
-        record.epochs,
-        lambda report: run_training(record, folder, fabric=fabric, resume=resume, report=report),
-    )
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, strategy=named)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"no training with accelerator {accelerator!r}, devices {devices}, strategy {strategy!r}: {error}"
+        ) from error
+    try:
+        soft = with_progress(
+            f"{method} on {task}",
+            record.epochs,
+            lambda report: run_training(record, folder, fabric=fabric, resume=resume, report=report),
+        )
+    except KeyboardInterrupt:
+        kept = f"; give the same command with --resume to go on from {folder}" if record.done else ""
+        typer.echo(f"interrupted after {record.done} of {record.epochs} epochs{kept}", err=True)
+        raise
     if fabric.global_rank != 0:
         return
     made = make_task(task)
@@ -71,7 +81,7 @@ def train(
 
 
 def with_progress(title: str, epochs: int, work: Callable[[Callable[[RunRecord], None]], nn.Module]) -> nn.Module:
-    """Show a bar on the terminal, or a line an epoch where there is none, while ``work`` calls back each epoch."""
+    """Show a bar while ``work`` calls back each epoch; nothing where standard error is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

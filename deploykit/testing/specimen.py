@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deploykit.errors import ContractError
 from deploykit.hard_form import HardForm
 from deploykit.lifecycle import build, harden
 from deploykit.making import make_method, make_task
@@ -47,6 +48,11 @@ def specimen(name: str, task: str, config: dict[str, Any]) -> Specimen:
 def _specimen(name: str, task_name: str, config: str) -> Specimen:
     torch.manual_seed(0)
     method = make_method(name, json.loads(config))
+    if not task_name and not method.card.tasks:
+        raise ContractError(
+            f"{name}: its card names no task to test it on; write MethodCard(..., tasks=('digits',)) or set task in "
+            "the test class"
+        )
     task = make_task(task_name or method.card.tasks[0])
     soft = build(method, task)
     train_steps(method, soft, task, _STEPS)

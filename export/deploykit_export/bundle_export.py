@@ -16,10 +16,11 @@ from deploykit.bundle_writer import write_bundle
 from deploykit.errors import ExportError
 from deploykit.hard_form import HardForm, Lowering
 from deploykit.lifecycle import binding_of
-from deploykit.manifest import Manifest, PromiseEntry, ToleranceEntry, VariantEntry
+from deploykit.manifest import Manifest, VariantEntry
 from deploykit.outputs import named_outputs
 from deploykit.signature import Arrays
 from deploykit.task import Samples
+from deploykit_export.form_proofs import promise_entry
 from deploykit_export.heldout import CALIBRATION, HELDOUT, choose, pack
 from deploykit_export.model_card import model_card
 from deploykit_export.onnx_model import write_onnx
@@ -48,7 +49,8 @@ def export_bundle(
             the whole way.
         path: the bundle's folder, ending in ``.bundle``; an existing bundle there is replaced when all is written.
         task: name of the task it was trained on, so that ``verify`` can measure its metric.
-        network: which of the task's networks, or ``package.module:function`` that makes the user's own.
+        network: which of the task's networks, or ``package.module:function`` that makes the user's own. Without a task
+            it is what lets ``verify`` make both forms again; without both the file is compared with recorded answers.
         calibration: what ``hard`` was calibrated with; the example by default.
         heldout: samples that were not trained on; the example by default. Up to 64, chosen to take different
             decisions, go into the bundle with the hard form's answers.
@@ -88,7 +90,7 @@ def export_bundle(
         "decoder": hard.decoder,
         "decoder_config": dict(hard.decoder_config),
         "variants": tuple(_variant(name, lowering) for name, lowering in lowerings.items()),
-        "promise": _promise(hard),
+        "promise": promise_entry(hard.promise),
         "facts": dict(hard.facts),
         "toolchain": toolchain(),
     }
@@ -152,19 +154,6 @@ def _variant(name: str, lowering: Lowering) -> VariantEntry:
         targets=lowering.targets,
         purpose=lowering.purpose,
         dynamic_batch=lowering.dynamic_batch,
-    )
-
-
-def _promise(hard: HardForm) -> PromiseEntry:
-    promise = hard.promise
-    return PromiseEntry(
-        tolerance=ToleranceEntry(absolute=promise.tolerance.absolute, relative=promise.tolerance.relative),
-        weight_bytes=promise.weight_bytes,
-        weight_dtypes=promise.weight_dtypes,
-        small_initializer=promise.small_initializer,
-        macs=promise.macs,
-        absent=promise.absent,
-        forbidden_operators=promise.forbidden_operators,
     )
 
 

@@ -31,10 +31,12 @@ class ExecutedWork:
     Attributes:
         macs: multiply-accumulate operations in convolutions and matrix products, for the whole batch.
         kernels: how often each operator ran.
+        uncounted: those among them that multiply matrices, too, and whose work the shapes do not tell.
     """
 
     macs: int
     kernels: Mapping[str, int]
+    uncounted: tuple[str, ...] = ()
 
 
 def executed_work(data: bytes, inputs: Arrays) -> ExecutedWork:
@@ -56,7 +58,7 @@ def executed_work(data: bytes, inputs: Arrays) -> ExecutedWork:
         kernels[operator] = kernels.get(operator, 0) + 1
         if (count := _MACS.get(operator)) is not None:
             macs += count(_shapes(arguments["input_type_shape"]), _shapes(arguments["output_type_shape"])[0])
-    return ExecutedWork(macs=macs, kernels=dict(sorted(kernels.items())))
+    return ExecutedWork(macs, dict(sorted(kernels.items())), tuple(sorted(_UNCOUNTED & set(kernels))))
 
 
 def marked_decisions(data: bytes, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -120,3 +122,10 @@ _MACS: Final[dict[str, Callable[[list[Shape], Shape], int]]] = {
     "Gemm": _gemm,
     "QGemm": _gemm,
 }
+
+_UNCOUNTED: Final = {
+    "Attention", "ConvTransposeWithDynamicPads", "DeformConv", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "Einsum",
+    "FusedGemm", "GRU", "GroupQueryAttention", "LSTM", "LinearClassifier", "LinearRegressor",
+    "MatMulBnb4", "MatMulFpQ4", "MatMulIntegerToFloat", "MoE", "MultiHeadAttention", "NhwcFusedConv", "QAttention",
+    "QLinearConvTranspose", "QMoE", "RNN", "SVMClassifier", "SVMRegressor", "SparseAttention", "SparseToDenseMatMul",
+}  # fmt: skip

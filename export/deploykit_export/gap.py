@@ -23,7 +23,9 @@ def max_absolute(left: Arrays, right: Arrays) -> float:
             return float("inf")
         if array.size:
             one, other = _wide(array), _wide(right[name])
-            same = (one == other) | ((one != one) & (other != other))  # infinities too, which cannot be subtracted
+            same = one == other  # infinities too, which cannot be subtracted
+            if object not in (one.dtype, other.dtype):
+                same |= np.isnan(one) & np.isnan(other)
             with np.errstate(invalid="ignore"):
                 difference = np.where(same, 0.0, np.abs(one - other)).astype(np.float64)
             worst = max(worst, float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max()))
@@ -74,8 +76,8 @@ def fault(left: Arrays, right: Arrays, tolerance: Tolerance) -> str:
         with np.errstate(invalid="ignore"):
             near = np.abs(one - other) <= tolerance.absolute + tolerance.relative * np.abs(other.astype(np.float64))
         # An infinite reference would allow any distance.
-        off = int((~((near & (np.abs(other) < np.inf)) | (one == other))).sum())
-        if off:
+        close = (near.astype(bool) & (np.abs(other) < np.inf)) | (one == other)
+        if off := int((~close.astype(bool)).sum()):
             return f"output {name!r}: {off} of {array.size} numbers are further off than promised"
     return ""
 

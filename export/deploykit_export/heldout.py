@@ -25,7 +25,9 @@ def choose(decisions: Decisions, count: int, at_most: int) -> NDArray[np.int64]:
         decisions: taken on ``count`` samples; those whose first axis is not the samples are the same for all.
         at_most: how many to keep.
     """
-    rows = [decision.value.reshape(count, -1) for decision in decisions.values() if len(decision.value) == count]
+    rows = [
+        decision.value.reshape(count, -1) for decision in decisions.values() if decision.value.shape[:1] == (count,)
+    ]
     if not rows:
         return np.arange(min(count, at_most))
     patterns = np.concatenate(rows, axis=1)

@@ -61,11 +61,15 @@ class ProofReport(_Part):
 
     Attributes:
         samples: how many held-out samples went through every hop.
+        files: sha256 of every file that was proven, and with ``claims``, a hash over what the manifest says of them,
+            what the report is about; see :mod:`deploykit.proof_binding`.
         lost_at: the hop at which most of the metric was lost, empty if none was.
         accepted: the reason somebody gave for publishing in spite of failures.
     """
 
-    version: int = 1
+    version: int = 2
+    files: dict[str, str]
+    claims: str
     samples: int
     metric_name: str
     hops: tuple[HopResult, ...]

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+import onnx.inliner
+from onnx import TensorProto
 
 from deploykit.manifest import PromiseEntry
-from deploykit_export.graph_facts import named_constants, operator_histogram, walk_initializers, walk_nodes
+from deploykit_export.constant_values import scopes
+from deploykit_export.graph_facts import named_constants, operator_histogram, walk_initializers
+from deploykit_export.leftovers import leftover_faults
 
 _BITS: dict[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.DOUBLE: 64, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16,
@@ -40,12 +42,17 @@ class Shrinkage:
 def measure_shrinkage(data: bytes, promise: PromiseEntry) -> Shrinkage:
     """Weigh a file and compare it with what the method promised of it."""
     model = onnx.load_from_string(data)
+    if model.functions:  # a model's own functions can hold weights as any graph can
+        model = onnx.inliner.inline_local_functions(model)
     by_dtype: dict[str, int] = {}
     for tensor in walk_initializers(model.graph):
         name = dtype_name(tensor.data_type)
         by_dtype[name] = by_dtype.get(name, 0) + tensor_bytes(tensor)
     total = sum(by_dtype.values())
-    faults = [*_weight_faults(model, promise, total), *_leftovers(model, promise), *_dead_weight(model)]
+    faults = [
+        *_weight_faults(model, promise, total), *_leftovers(model, promise), *_dead_weight(model.graph),
+        *(fault for scope in scopes(model) for fault in leftover_faults(scope, sized=_sized(promise))),
+    ]  # fmt: skip
     return Shrinkage(weight_bytes=total, bytes_by_dtype=dict(sorted(by_dtype.items())), faults=tuple(faults))
 
 
@@ -76,8 +83,7 @@ def _weight_faults(model: onnx.ModelProto, promise: PromiseEntry, total: int) ->
 
 
 def _leftovers(model: onnx.ModelProto, promise: PromiseEntry) -> Iterator[str]:
-    constants = dict(named_constants(model.graph))
-    for name in constants:
+    for name, _ in named_constants(model.graph):
         for part in promise.absent:
             if part in name:
                 yield f"tensor {name!r} is a leftover of training: names with {part!r} were promised to be absent"
@@ -85,32 +91,36 @@ def _leftovers(model: onnx.ModelProto, promise: PromiseEntry) -> Iterator[str]:
     for operator in promise.forbidden_operators:
         if operator in histogram:
             yield f"operator {operator} occurs {histogram[operator]} times; promised was none"
-    for node in walk_nodes(model.graph):
-        if node.op_type != "Mul":
-            continue
-        for name in node.input:
-            if name in constants and _is_mask(constants[name]):
-                yield f"{node.name or 'a Mul'} multiplies by the mask {name!r} instead of dropping what it hides"
 
 
-def _is_mask(tensor: TensorProto) -> bool:
-    if math.prod(tensor.dims) < 2:
-        return False
-    values = np.unique(numpy_helper.to_array(tensor))
-    return len(values) == 2 and bool(values[0] == 0) and bool(values[1] == 1)
+def _sized(promise: PromiseEntry) -> bool:
+    return promise.weight_bytes is not None or promise.macs is not None
 
 
-def _dead_weight(model: onnx.ModelProto) -> Iterator[str]:
-    used = {name for node in walk_nodes(model.graph) for name in node.input}
-    used |= {output.name for output in model.graph.output}
-    for node in walk_nodes(model.graph):
+def _dead_weight(graph: onnx.GraphProto) -> Iterator[str]:
+    """Name the constants from which no path leads to an output, also by way of nodes that lead nowhere."""
+    used = _needed(graph)
+    names = [tensor.name for tensor in graph.initializer]
+    names += [node.output[0] for node in graph.node if node.op_type == "Constant"]
+    for name in names:
+        if name not in used:
+            yield f"tensor {name!r} is used by nothing"
+    for inner in _subgraphs(graph):
+        yield from _dead_weight(inner)
+
+
+def _needed(graph: onnx.GraphProto) -> set[str]:
+    needed = {output.name for output in graph.output}
+    for node in reversed(graph.node):  # in a valid graph, what is used stands before its user
+        if needed & set(node.output):
+            needed |= set(node.input)
+            for attribute in node.attribute:
+                for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                    needed |= _needed(inner)
+    return needed
+
+
+def _subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    for node in graph.node:
         for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                used |= {output.name for output in graph.output}
-    for tensor in model.graph.initializer:
-        if tensor.name not in used:
-            yield f"tensor {tensor.name!r} is used by nothing"
-    constants = {name for name, _ in named_constants(model.graph)}
-    for node in walk_nodes(model.graph):
-        if node.op_type == "If" and node.input[0] in constants:
-            yield f"{node.name or 'an If'} has a constant condition, so one of its branches is dead"
+            yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Any, Final
 
 import torch
@@ -49,6 +51,28 @@ def load_weights(module: nn.Module, data: bytes, *, source: str) -> None:
     module.load_state_dict(state)
 
 
+def own_network(network: str) -> nn.Module:
+    """Make the user's own network; the current folder is searched too, after everything that is installed.
+
+    Args:
+        network: ``package.module:function``; the function takes nothing and returns an ``nn.Module``.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    module, _, function = network.partition(":")
+    sys.path.append(os.getcwd())  # a program's own path starts at its folder, not where it was started
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except Exception as error:
+        raise ConfigError(f"network {network!r} cannot be made: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop()
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"network {network!r} gave a {type(made).__name__}; wanted a torch.nn.Module")
+    return made
+
+
 def make_soft(method: Method[Any], task: Task | None, network: str) -> nn.Module:
     """Make an untrained soft form: of the user's own network, one of the task's networks, or what the method builds.
 
@@ -62,16 +86,7 @@ def make_soft(method: Method[Any], task: Task | None, network: str) -> nn.Module
         raise ConfigError("a task is needed to make the soft form; name one, or prepare() your model in Python")
     if not network:
         return build(method, task)
-    if ":" in network:
-        module, _, function = network.partition(":")
-        try:
-            made = getattr(importlib.import_module(module), function)()
-        except Exception as error:
-            raise ConfigError(f"network {network!r} cannot be made: {type(error).__name__}: {error}") from error
-        if not isinstance(made, nn.Module):
-            raise ConfigError(f"network {network!r} gave a {type(made).__name__}; wanted a torch.nn.Module")
-    else:
-        made = task.network(network)
+    made = own_network(network) if ":" in network else task.network(network)
     return prepare(made, method, task.example(), signature=task.signature)
 
 
@@ -79,15 +94,23 @@ def soft_from_bundle(bundle: Bundle) -> nn.Module:
     """Make the trained soft form a bundle was written from.
 
     Raises:
-        BundleError: the bundle does not say enough (no task), or its weights do not fit.
+        BundleError: the bundle does not say enough (neither task nor network), or its weights do not fit.
     """
     manifest = bundle.manifest
-    if not manifest.task:
-        raise BundleError(f"{bundle.path}: no task is named, so the soft form cannot be made again")
+    if SOFT_WEIGHTS not in manifest.files:
+        raise BundleError(f"{bundle.path}: it was made from a ready file and holds no soft form")
+    if not manifest.task and ":" not in manifest.network:
+        raise BundleError(
+            f"{bundle.path}: neither task nor network is named, so the soft form cannot be made again; export with "
+            "export_bundle(..., network='package.module:function'), a function that makes your model"
+        )
     method = make_method(manifest.method, manifest.config)
-    task = make_task(manifest.task)
     try:
-        soft = make_soft(method, task, manifest.network)
+        if manifest.task:
+            soft = make_soft(method, make_task(manifest.task), manifest.network)
+        else:
+            example = calibration_from_bundle(bundle)
+            soft = prepare(own_network(manifest.network), method, example, signature=manifest.signature)
     except DeploykitError as error:
         raise BundleError(f"{bundle.path}: the soft form cannot be made again: {error}") from error
     load_weights(soft, bundle.read(SOFT_WEIGHTS), source=f"{bundle.path}: {SOFT_WEIGHTS}")

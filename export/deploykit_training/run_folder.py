@@ -67,6 +67,8 @@ def open_run(folder: Path) -> RunRecord:
         raise TrainingError(
             f"no training run at {folder}: wanted a folder holding {RUN}; make one with: deploykit train METHOD"
         ) from None
+    except NotADirectoryError:
+        raise TrainingError(f"{folder} is a file; wanted a folder that `deploykit train` wrote") from None
     except (ValidationError, OSError) as error:
         raise TrainingError(f"{path} is not a run's record: {str(error).splitlines()[0]}") from error
 
@@ -74,8 +76,12 @@ def open_run(folder: Path) -> RunRecord:
 def save_run(
     folder: Path, record: RunRecord, soft: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None
 ) -> None:
-    """Write checkpoint and record so that either both are of this moment or the old ones still stand."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write checkpoint and record so that either both are of this moment or the old ones still stand.
+
+    Raises:
+        TrainingError: the folder cannot be made or written.
+    """
+    make_folder(folder)
     tensors: dict[str, Tensor] = {f"model/{name}": tensor for name, tensor in soft.state_dict().items()}
     state = optimizer.state_dict()
     plain: dict[str, Any] = {"param_groups": state["param_groups"], "state": {}}
@@ -92,8 +98,27 @@ def save_run(
         "scheduler": json.dumps(_plain_scheduler(scheduler)),
     }
     data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, metadata=notes)
-    _replace(folder / CHECKPOINT, data)
-    _replace(folder / RUN, record.model_dump_json(indent=2).encode() + b"\n")
+    try:
+        _replace(folder / CHECKPOINT, data)
+        _replace(folder / RUN, record.model_dump_json(indent=2).encode() + b"\n")
+    except OSError as error:
+        raise TrainingError(
+            f"{folder} cannot be written: {error.strerror}; what stood there before is whole"
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder.
+
+    Raises:
+        TrainingError: it cannot be made; asked before training, so that no epoch is lost.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"the run folder {folder} cannot be made: {error.strerror}; choose another with --out"
+        ) from error
 
 
 def load_model(folder: Path, soft: nn.Module) -> None:

@@ -22,7 +22,7 @@ from deploykit.training_plan import TrainingPlan
 from deploykit_export.soft_weights import make_soft
 from deploykit_export.toolchain import toolchain
 from deploykit_export.torch_hops import joined
-from deploykit_training.run_folder import RUN, RunRecord, load_checkpoint, load_model, open_run, save_run
+from deploykit_training.run_folder import RUN, RunRecord, load_checkpoint, load_model, make_folder, open_run, save_run
 
 _EVALUATION_BATCH: Final = 64
 Report = Callable[[RunRecord], None]
@@ -51,6 +51,7 @@ def train(
         TrainingError: the folder holds a run already, or another one than asked for; the loss is not finite.
     """
     done = _earlier(record, folder, resume=resume)
+    make_folder(folder)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     fabric.launch()
     torch.manual_seed(record.seed)
@@ -99,7 +100,8 @@ def evaluate(form: nn.Module, task: Task, split: Split = "test") -> float:
         dict(samples.take(slice(start, start + _EVALUATION_BATCH)).inputs)
         for start in range(0, len(samples), _EVALUATION_BATCH)
     ]
-    return task.metric(joined([run_module(form, batch, task.signature) for batch in batches]), samples)
+    outputs = [run_module(form, batch, task.signature) for batch in batches]
+    return task.metric(joined(outputs, task.signature), samples)
 
 
 def new_record(
@@ -186,9 +188,12 @@ def _earlier(record: RunRecord, folder: Path, *, resume: bool) -> RunRecord | No
     earlier = open_run(folder)
     same = ("method", "config", "task", "network", "seed", "epochs", "batch_size")
     for field in same:
-        if getattr(earlier, field) != getattr(record, field):
+        before, now = getattr(earlier, field), getattr(record, field)
+        if field == "config" and earlier.method == record.method:
+            before, now = ({key: value for key, value in config.items() if value != other.get(key)}
+                           for config, other in ((before, now), (now, before)))  # fmt: skip
+        if before != now:
             raise TrainingError(
-                f"{folder} was trained with {field} {getattr(earlier, field)!r}, asked for is "
-                f"{getattr(record, field)!r}; choose another folder"
+                f"{folder} was trained with {field} {before!r}, asked for is {now!r}; choose another folder"
             )
     return earlier

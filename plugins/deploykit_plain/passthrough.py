@@ -40,4 +40,5 @@ class Passthrough(Method[nn.Module]):
         doubled = (tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
         with torch.no_grad():
             outputs = named_outputs(module(*doubled), binding_of(soft).signature)
-        return {name: tensor.numpy().astype("float32") for name, tensor in outputs.items()}
+        dtypes = {spec.name: spec.dtype for spec in binding_of(soft).signature.outputs}
+        return {name: tensor.numpy().astype(dtypes[name]) for name, tensor in outputs.items()}

@@ -20,7 +20,8 @@ from deploykit_pruned.budget import Budget
 from deploykit_pruned.channel_groups import ChannelGroup, channel_groups, remove_channels
 from deploykit_pruned.gate_layers import KEPT, GatedNet, Gates, group_starts
 from deploykit_pruned.gating_trial import gateable
-from deploykit_pruned.layer_costs import BudgetKind, cost_terms, macs, out_channels
+from deploykit_pruned.layer_costs import BudgetKind, cost_terms, out_channels
+from deploykit_relaxations import multiply_accumulates
 
 _SMALL_CONSTANTS = 1024
 """Bytes that an exporter may add to the weights: the target shapes of reshapes and the like."""
@@ -127,7 +128,7 @@ class TrainableGate(Method[GatedNet]):
         """Return the network without the channels that the budget does not keep."""
         example = tuple(tensor.cpu() for tensor in binding_of(soft).example)
         network = soft.plain_network().cpu()
-        before = macs(network, example)
+        before = multiply_accumulates(network, example)
         chosen = soft.chosen()
         kept = {group.name: _by_channel(group, units) for group, units in _grouped(soft, chosen)}
         removed = {name: np.flatnonzero(~channels).tolist() for name, channels in kept.items()}
@@ -135,7 +136,7 @@ class TrainableGate(Method[GatedNet]):
         network.eval().requires_grad_(False)
         widths = {name: f"{int(channels.sum())} of {len(channels)}" for name, channels in kept.items()}
         setattr(network, KEPT, {name: tuple(channels.tolist()) for name, channels in kept.items()})
-        after = macs(network, example)
+        after = multiply_accumulates(network, example)
         tensors = [*network.parameters(), *network.buffers()]
         names = [name for name, _ in (*network.named_parameters(), *network.named_buffers())]
         promise = Promise(

@@ -51,16 +51,6 @@ def cost_terms(
     return terms
 
 
-def macs(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """Return the multiply-accumulates of one sample in convolutions and linear layers."""
-    total = 0
-    for path, count in output_positions(network, inputs).items():
-        weight = network.get_submodule(path).weight
-        assert isinstance(weight, Tensor)
-        total += count * weight.numel()
-    return total
-
-
 def output_positions(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
     """Return how often each convolution and linear layer applies its weights to one sample."""
     counts: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploykit.decision_marks import mark_decision
 from deploykit_relaxations.gates import step_gate, trainable_gate
+from deploykit_relaxations.multiply_accumulates import multiply_accumulates
 from deploykit_relaxations.sign import (
     binarize_periodic,
     hard_sign,
@@ -29,6 +30,7 @@ __all__ = [
     "hard_sign",
     "load_balance",
     "mark_decision",
+    "multiply_accumulates",
     "node_bits",
     "node_entropy",
     "path_products",

@@ -10,7 +10,6 @@ from typing import Any, Final
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import deploykit
 from deploykit import Decision, Decisions, HardForm, Lowering, Method, MethodConfig, Promise, Signature, Task, Tolerance
@@ -18,7 +17,7 @@ from deploykit.hard_form import DEFAULT_LOWERING
 from deploykit.lifecycle import binding_of
 from deploykit.signature import Arrays
 from deploykit.training_plan import TrainingPlan
-from deploykit_relaxations import geometric_schedule
+from deploykit_relaxations import geometric_schedule, multiply_accumulates
 from deploykit_routed.feed_forward_blocks import check_run_once, feed_forward_blocks
 from deploykit_routed.fff_layers import AllLeaves, FeedForwardTree, Mode
 from deploykit_routed.fff_oracle import oracle_answers
@@ -257,11 +256,9 @@ def _macs(gathered: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     layers = _layers(gathered, RoutedFeedForward)
     handles = [layer.register_forward_pre_hook(_remember(seen, path)) for path, layer in layers.items()]
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            gathered(*inputs)
+        counted = multiply_accumulates(gathered, inputs)
     finally:
         for handle in handles:
             handle.remove()
     descent: int = sum(layer.depth * seen[path].numel() for path, layer in layers.items())
-    operations = int(counter.get_total_flops())
-    return math.ceil((operations / 2 + descent) / inputs[0].shape[0])
+    return counted + math.ceil(descent / inputs[0].shape[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
@@ -32,19 +33,29 @@ class Catalogue:
     def load_in_background(self, settings: ServingSettings) -> None:
         """Load the settings' bundles on a thread, so that health can be asked for meanwhile."""
         if self.state == "loading":
-            threading.Thread(target=self._load, args=[settings], name="load models", daemon=True).start()
+            threading.Thread(target=self._try, args=[settings], name="load models", daemon=True).start()
 
-    def _load(self, settings: ServingSettings) -> None:
+    def _try(self, settings: ServingSettings) -> None:
+        # What is wrong was logged; this worker stays up to say so.
+        with contextlib.suppress(Exception):
+            self.load(settings)
+
+    def load(self, settings: ServingSettings) -> None:
+        """Load the settings' bundles.
+
+        Raises:
+            Exception: a bundle cannot be served; logged, and ``state`` is ``failed``.
+        """
         try:
             self.models = load_models(settings.bundles, unproven=settings.unproven)
         except DeploykitError as error:
             self.state = "failed"
             _log.error("the models cannot be served: %s", error)
-            return
+            raise
         except Exception:
             self.state = "failed"
             _log.exception("the models cannot be served")
-            return
+            raise
         # Everything loaded so far lives as long as the process: collections need not walk it again and again.
         gc.collect()
         gc.freeze()

@@ -6,10 +6,8 @@ others, every decoder, and every body too large to parse in passing go to a smal
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,8 +22,9 @@ from deploykit_serving.protocol.faults import RequestFault, shown
 from deploykit_serving.protocol.infer_request import parse_infer_request
 from deploykit_serving.protocol.infer_response import JSON_TYPE, Headers
 from deploykit_serving.protocol.metadata import server_metadata
-from deploykit_serving.request_body import BodyReader, DisconnectedError, read_headers
+from deploykit_serving.request_body import BodyHeaders, BodyReader, DisconnectedError, decompressed, read_headers
 from deploykit_serving.settings import ServingSettings
+from deploykit_serving.threads import Threads
 
 ROOT: Final = "/v2"
 _INLINE_BODY: Final = 1 << 16
@@ -57,7 +56,7 @@ class DataPlane:
         self._bodies = BodyReader(settings)
         self._metrics = metrics
         self._server = orjson.dumps(server_metadata())
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="models")
+        self._threads = Threads(settings.threads, settings.queue)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; whatever happens, it is answered or the caller is gone."""
@@ -133,19 +132,20 @@ class DataPlane:
 
     async def _infer(self, model: LoadedModel, scope: Scope, receive: Receive) -> _Reply:
         about = read_headers(scope["headers"], self._max_body)
-        body = await self._bodies.read(receive, about.encoding)
-        loop = asyncio.get_running_loop()
-        if len(body) > _INLINE_BODY:
-            return await loop.run_in_executor(self._pool, _whole, model, body, about.header_length)
+        body = await self._bodies.read(receive)
+        if about.encoding or len(body) > _INLINE_BODY:
+            return await self._threads.run(_whole, model, body, about, self._max_body)
         request = parse_infer_request(body, about.header_length, model.signature)
         variant = choose(model, request)
         if not request.decode and variant.is_quick(request.inputs):
             return _Reply(200, *answer(model, variant, request))
-        return _Reply(200, *await loop.run_in_executor(self._pool, answer, model, variant, request))
+        return _Reply(200, *await self._threads.run(answer, model, variant, request))
 
 
-def _whole(model: LoadedModel, body: bytes, header_length: int | None) -> _Reply:
-    request = parse_infer_request(body, header_length, model.signature)
+def _whole(model: LoadedModel, body: bytes, about: BodyHeaders, max_body: int) -> _Reply:
+    if about.encoding:
+        body = decompressed(body, about.encoding, max_body)
+    request = parse_infer_request(body, about.header_length, model.signature)
     return _Reply(200, *answer(model, choose(model, request), request))
 
 

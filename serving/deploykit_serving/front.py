@@ -6,13 +6,14 @@ way. Everything is decided by ``scope["path"]``; a request's Host header is neve
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploykit_serving.catalogue import Catalogue
 from deploykit_serving.data_plane import ROOT, DataPlane, fault_reply
-from deploykit_serving.metrics import OTHER, PAGES, Metrics
+from deploykit_serving.metrics import OTHER, PAGES, SCRAPE, Metrics
 from deploykit_serving.protocol.faults import RequestFault
 from deploykit_serving.request_body import read_headers
 from deploykit_serving.settings import ServingSettings
@@ -42,7 +43,16 @@ class Front:
                 await self._page(scope, receive, send)
             return
         if scope["type"] == "lifespan":
-            self._catalogue.load_in_background(self._settings)
+            if self._settings.workers == 1:
+                self._catalogue.load_in_background(self._settings)
+            else:
+                # A worker that is not ready must take no connections from those that are, and ends if it never will be.
+                try:
+                    await asyncio.to_thread(self._catalogue.load, self._settings)
+                except Exception:
+                    await receive()
+                    await send({"type": "lifespan.startup.failed", "message": "the models cannot be served"})
+                    return
         await self._pages(scope, receive, send)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +73,8 @@ class Front:
             await counted({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
             await counted({"type": "http.response.body", "body": reply.body})
         else:
+            if route == SCRAPE:
+                self._metrics.flush()
             await self._pages(scope, receive, counted)
         finally:
             self._metrics.answered(route, "", status, time.perf_counter() - started)

@@ -6,14 +6,16 @@ everything plainly fits, and asks the signature when it does not.
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.signature import Arrays, Signature, TensorSpec
+
+_FEW: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +30,24 @@ class _Limits:
     def of(cls, spec: TensorSpec) -> _Limits:
         dtype = np.dtype(spec.dtype)
         bounded = spec.minimum is not None or spec.maximum is not None
+        # Bounds that every finite number keeps and no infinity: what is unbounded must still be finite.
         return cls(
             dtype,
             spec.shape,
             dtype.kind == "f" or bounded,
-            -math.inf if spec.minimum is None else spec.minimum,
-            math.inf if spec.maximum is None else spec.maximum,
+            -sys.float_info.max if spec.minimum is None else spec.minimum,
+            sys.float_info.max if spec.maximum is None else spec.maximum,
         )
 
     def hold(self, array: NDArray[Any]) -> bool:
-        """Whether all numbers are finite and in range; a NaN shows in both extremes."""
-        low, high = np.minimum.reduce(array, axis=None), np.maximum.reduce(array, axis=None)
-        return bool(low >= self.minimum and high <= self.maximum and low > -math.inf and high < math.inf)
+        """Whether all numbers are finite and in range; a NaN is neither above nor below anything."""
+        if array.size <= _FEW:
+            # Cheaper than two calls into numpy.
+            low, high = self.minimum, self.maximum
+            return all(low <= number <= high for number in array.ravel().tolist())
+        return bool(
+            np.minimum.reduce(array, axis=None) >= self.minimum and np.maximum.reduce(array, axis=None) <= self.maximum
+        )
 
 
 class InputGate:

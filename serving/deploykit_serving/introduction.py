@@ -27,10 +27,10 @@ def summary(model: LoadedModel) -> str:
 
 
 def example_request(model: LoadedModel) -> str:
-    """Return an infer request as JSON that the model accepts; a hint instead if it would not fit on a screen."""
+    """Return an infer request as JSON that the model accepts; empty if it would not fit on a screen."""
     arrays = made_up(model.signature)
     if sum(array.size for array in arrays.values()) > _SHOWN_ELEMENTS:
-        return "@request.json"
+        return ""
     inputs: list[dict[str, Any]] = [
         {"name": name, "shape": list(array.shape), "datatype": datatype_of(array.dtype), "data": array.ravel().tolist()}
         for name, array in arrays.items()

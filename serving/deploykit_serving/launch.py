@@ -45,7 +45,7 @@ def serve(
         further: other fields of :class:`ServingSettings`.
 
     Raises:
-        ServingError: a setting is out of range, or the port is taken.
+        ServingError: a setting is out of range, the port is taken, or the workers die again and again.
         MissingExtraError: BentoML is not installed.
     """
     settings = _settings(bundles, host=host, port=port, workers=workers, **further)
@@ -56,6 +56,7 @@ def serve(
             from _bentoml_impl.server import serve_http
 
             from deploykit_serving import service
+            from deploykit_serving.supervision import Supervisor
         except ImportError as error:
             raise MissingExtraError("bentoml", "serve") from error
         if on_ready is not None:
@@ -63,14 +64,16 @@ def serve(
             waiter.start()
         deploykit_service: Any = service.DeploykitServer  # a class no more: the decorator made it a Service
         deploykit_service.inject_config()
-        serve_http(
+        server = serve_http(
             _IDENTIFIER,
             # The workers' own folder: no file of the caller's can hide a module from them.
             working_dir=home,
             host=settings.host,
             port=settings.port,
             timeout_graceful_shutdown=settings.drain_timeout,
+            threaded=True,
         )
+        Supervisor(server.arbiter).run()
 
 
 @contextlib.contextmanager

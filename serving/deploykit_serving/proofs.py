@@ -8,6 +8,7 @@ from typing import Final
 
 from deploykit.bundle import Bundle
 from deploykit.errors import BundleError, ServingError
+from deploykit.proof_binding import stale_reason
 
 VERIFICATION: Final = "proofs/verify.json"
 _log = logging.getLogger("deploykit.serving")
@@ -17,20 +18,24 @@ def check_proofs(bundle: Bundle) -> None:
     """Look at what ``deploykit verify`` wrote into a bundle.
 
     Raises:
-        ServingError: a proof failed and nobody accepted it; names the proof and what was found.
+        ServingError: the report is about other files than the bundle holds, or a proof failed and nobody accepted it;
+            names the file, or the proof and what was found.
         BundleError: the report cannot be read.
     """
     if VERIFICATION not in bundle.manifest.files:
         _log.warning("%s was never verified: deploykit verify %s", bundle.manifest.name, bundle.path)
         return
     try:
-        failed = {
-            proof["name"]: proof["detail"]
-            for proof in json.loads(bundle.read(VERIFICATION))["proofs"]
-            if proof["status"] == "failed"
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        report = json.loads(bundle.read(VERIFICATION))
+        failed = {proof["name"]: proof["detail"] for proof in report["proofs"] if proof["status"] == "failed"}
+        stale = stale_reason(bundle.manifest, report)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{bundle.path}: {VERIFICATION} is not a report of deploykit verify: {error}") from error
+    if stale:
+        raise ServingError(
+            f"{bundle.path}: {VERIFICATION} is not about this bundle: {stale}. Prove it again: "
+            f"deploykit verify {bundle.path}"
+        )
     accepted = {acceptance.proof for acceptance in bundle.manifest.accepted}
     for name, detail in failed.items():
         if name not in accepted:

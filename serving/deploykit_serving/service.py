@@ -18,6 +18,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 
 from deploykit_serving.bento_pages import PagesFactory
 from deploykit_serving.catalogue import Catalogue
+from deploykit_serving.connection import use_connections
 from deploykit_serving.front import Front
 from deploykit_serving.metrics import Metrics
 from deploykit_serving.settings import ServingSettings
@@ -35,6 +36,7 @@ class DeploykitService(Service):  # type: ignore[misc]
         self.inject_config()
         _quiet_access_log()
         _end_with_parent()
+        use_connections()
         # prometheus_client chooses files shared between workers when it is first imported, through BentoML's client.
         BentoMLContainer.metrics_client.get()
         return Front(PagesFactory(self, is_main=is_main)(), _CATALOGUE, _SETTINGS, Metrics())

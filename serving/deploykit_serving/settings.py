@@ -22,6 +22,7 @@ class ServingSettings(BaseModel):
         host: address to listen on; local by default, because nothing here authenticates anybody.
         workers: processes; each loads every model.
         threads: threads a worker runs models on; fast models run on the event loop itself.
+        queue: requests that may wait for a thread in each worker; further ones are answered with 503.
         max_body: bytes of a request's body, before and after decompression.
         body_timeout: seconds a caller may take to send a body.
         unproven: serve bundles whose proofs failed, which ``verify`` needs in order to prove them again.
@@ -35,6 +36,7 @@ class ServingSettings(BaseModel):
     port: int = Field(3000, ge=1, le=65535)
     workers: int = Field(1, ge=1, le=256)
     threads: int = Field(default_factory=lambda: min(4, len(os.sched_getaffinity(0))), ge=1, le=256)
+    queue: int = Field(64, ge=0)
     max_body: int = Field(16 * MEBIBYTE, ge=1)
     body_timeout: float = Field(30.0, gt=0)
     unproven: bool = False

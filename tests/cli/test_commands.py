@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -176,10 +177,66 @@ def test_a_failing_proof_ends_with_three_unless_accepted(call: Call, bundle: Pat
     assert open_bundle(bundle).manifest.accepted == ()
     code, _, _ = call("verify", bundle, *quick, "--accept", "known, issue 12")
     assert code == 0
-    (entry,) = open_bundle(bundle).manifest.accepted
+    promised, entry = open_bundle(bundle).manifest.accepted
+    assert promised.proof == "promise"
     assert (entry.proof, entry.reason) == ("shrinkage onnx", "known, issue 12")
     assert json.loads((bundle / "proofs/verify.json").read_text())["accepted"] == "known, issue 12"
     assert "accepted in spite of shrinkage onnx: known, issue 12" in call("inspect", bundle)[1]
+
+
+@pytest.mark.parametrize(
+    ("without", "arguments", "words"),
+    [
+        ("lightning_fabric", ("train", "pruned.gate"), r"lightning_fabric is not installed; .*'.\[export\]'"),
+        ("torch", ("methods", "pruned.gate"), r"torch is not installed; .*'.\[export\]'"),
+        ("torch", ("harden", "run"), r"torch is not installed; .*'.\[export\]'"),
+        ("onnx", ("export", "model.onnx"), r"onnx is not installed; .*'.\[export\]'"),
+        ("onnx", ("verify", "plain.bundle"), r"onnx is not installed; .*'.\[export\]'"),
+        ("bentoml", ("serve", "plain.bundle"), r"bentoml is not installed; .*'.\[serve\]'"),
+        ("onnxruntime", ("serve", "plain.bundle"), r"onnxruntime is not installed; .*'.\[serve\]'"),
+    ],
+)
+def test_a_missing_package_names_its_extra(trained: Path, without: str, arguments: tuple[str, ...], words: str) -> None:
+    blocked = f"import sys; sys.modules.update({{name: None for name in ({without!r}, '_bentoml_impl')}})"
+    program = f"{blocked}; sys.argv = ['deploykit', *{arguments!r}]; from deploykit.cli.main import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=trained, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(f"error: {words}", done.stderr.splitlines()[-1]), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_accelerator_that_is_not_there(call: Call, tmp_path: Path) -> None:
+    code, _, err = call("train", "plain.passthrough", "--accelerator", "abacus", "--out", tmp_path / "run")
+    assert code == 1
+    assert "error: no training with accelerator 'abacus', devices 1, strategy 'auto': " in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_training_says_how_to_go_on(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deploykit_training import training
+
+    real = training.train
+
+    def interrupted(*arguments: Any, report: Any, **further: Any) -> Any:
+        def stop(record: Any) -> None:
+            report(record)
+            raise KeyboardInterrupt
+
+        return real(*arguments, report=stop, **further)
+
+    monkeypatch.setattr(training, "train", interrupted)
+    run_folder = tmp_path / "run"
+    arguments = ("train", "plain.passthrough", "--network", "mlp", "--epochs", "2", "--out", run_folder)
+    code, _, err = call(*arguments)
+    assert code == 130
+    assert f"interrupted after 1 of 2 epochs; give the same command with --resume to go on from {run_folder}" in err
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["deploykit", *map(str, arguments), "--resume"])
+    with pytest.raises(SystemExit) as exit_info:
+        run()
+    assert exit_info.value.code in {0, None}
 
 
 def test_an_onnx_file_that_is_none(call: Call, tmp_path: Path) -> None:

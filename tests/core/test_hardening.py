@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,31 @@ class Counter(nn.Module):
         return self.total
 
 
+class Tally(nn.Module):
+    """Answers the same twice, and counts for the time it will not."""
+
+    runs: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("runs", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return torch.zeros(len(x), 2) + (self.runs > 100)
+
+
+def _share_attribute(soft: Any) -> Any:
+    made = copy.deepcopy(soft)
+    made.layer.plain = soft.layer.weight.detach()
+    return made
+
+
+def _flip_zeros(soft: Any) -> Any:
+    signs = itertools.cycle([1.0, -1.0])
+    return Around(soft, lambda y: torch.zeros_like(y) * next(signs))
+
+
 def _share_parameter(soft: Any) -> Any:
     made = copy.deepcopy(soft)
     made.layer.weight = soft.layer.weight
@@ -143,6 +169,9 @@ PROMISES: dict[str, tuple[Break, str]] = {
     "shared parameter": (_share_parameter, "tensor 'layer.weight' shares memory with the soft form's 'layer.weight'"),
     "shared view": (_share_view, "tensor 'kept' shares memory with the soft form's 'layer.weight'; clone it in harden"),
     "shared buffer": (_share_buffer, "tensor 'norm.running_mean' shares memory with the soft form's 'norm.running_me"),
+    "shared attribute": (_share_attribute, "tensor 'layer.plain' shares memory with the soft form's 'layer.weight'"),
+    "a trace": (lambda soft: Tally(), "the hard form changes its own tensors when it runs; an answer must leave no trac"),
+    "another zero": (_flip_zeros, "output 'y' differs between two runs on the same input"),
     "shared module": (_share_module, "the hard form's module '0' is the soft form's 'layer'; copy it"),
     "shared in a lowering": (_bad_lowering, "lowering 'bad': the hard form's tensor 'layer.weight' shares memory"),
     "changed weights": (_change_soft, "harden changed the soft form's tensors; copy before you write"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,70 @@ def test_calibration_reaches_harden_and_defaults_to_the_example() -> None:
 def test_an_example_of_one_sample_is_refused(example: Any) -> None:
     with pytest.raises(ContractError, match=r"the example has one sample; give at least two"):
         deploykit.prepare(nn.Linear(3, 2), Halver(), example)
+
+
+def test_a_card_without_a_task_is_told_to_its_author(monkeypatch: pytest.MonkeyPatch) -> None:
+    specimens = importlib.import_module("deploykit.testing.specimen")
+    method = Halver()
+    method.card = deploykit.MethodCard("a.one", "s", "m:A")
+    monkeypatch.setattr(specimens, "make_method", lambda name, config: method)
+    with pytest.raises(ContractError, match=r"a\.one: its card names no task to test it on; write MethodCard"):
+        specimens.specimen("a.one", "", {})
+
+
+class Named(nn.Module):
+    def forward(self, output: Tensor) -> Tensor:
+        return output + 1
+
+
+class Answers(nn.Module):
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return {"logits": features}
+
+
+class Total(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean()
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "words"),
+    [
+        (nn.Linear(3, 2), torch.zeros(0, 3), r"the example has no sample; give at least two"),
+        (nn.Linear(3, 2), np.zeros((4, 3), np.float32), r"the example holds a ndarray; wanted torch tensors"),
+        (nn.Linear(3, 2), torch.tensor(1.0), r"at least one tensor, each with the batch first"),
+        (nn.Linear(3, 2), (), r"at least one tensor, each with the batch first"),
+        (
+            nn.Linear(3, 2),
+            torch.zeros(4, 7),
+            r"Linear does not run on the example \(float32\[4, 7\]\).*: mat1 and mat2",
+        ),
+        (nn.Linear(3, 2), torch.zeros(4, 3).double(), r"does not run on the example \(float64\[4, 3\]\)"),
+        (lambda x: x, torch.zeros(4, 3), r"the model is a function; wanted a torch.nn.Module"),
+        (
+            Answers(),
+            torch.zeros(4, 3),
+            r"Answers returned a dict; wanted a tensor or a tuple of tensors: wrap the model",
+        ),
+        (Total(), torch.zeros(4, 3), r"Total returned float32\[\] for 4 samples; wanted one answer a sample"),
+        (nn.Linear(3, 2).bfloat16(), torch.zeros(4, 3).bfloat16(), r"'input' is bfloat16.*instance with \.float\(\)"),
+    ],
+)
+def test_a_model_and_an_example_that_do_not_fit(model: Any, example: Any, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        deploykit.prepare(model, Halver(), example)
+
+
+def test_an_input_called_output_keeps_its_name() -> None:
+    signature = infer_signature(Named(), torch.zeros(2, 3))
+    assert [spec.name for spec in (*signature.inputs, *signature.outputs)] == ["output", "output_of_model"]
+
+
+@pytest.mark.parametrize("name", ["binarized.biper", "pruned.gate", "routed.fff"])
+def test_a_model_in_half_precision_is_refused_before_it_is_trained(name: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)).half()
+    with pytest.raises(ContractError, match=rf"{name} cannot work on Sequential in float16: .* with \.float\(\)"):
+        deploykit.prepare(model, name, torch.zeros(4, 6).half())
 
 
 def test_a_module_that_was_not_prepared_is_refused() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.errors import DuplicateNameError, PluginError, UnknownNameError
+from deploykit.errors import DuplicateNameError, MissingExtraError, PluginError, UnknownNameError
 from deploykit.making import make_decoder, make_method, make_task
 from deploykit.registry import Registry, load_implementation
 
@@ -74,7 +74,10 @@ def test_cards_of_every_kind_are_listed_sorted(plugin: Plugin) -> None:
         ("raise RuntimeError('no licence')", "did not load: RuntimeError: no licence"),
         ("import sys; sys.exit('go away')", "did not load: SystemExit: go away"),
         ("def broken(:", "did not load: SyntaxError"),
-        (cards_of("deploykit_method", ""), "misuses a hook: .*unknown hook 'deploykit_method'"),
+        (
+            cards_of("deploykit_method", ""),
+            "misuses a hook: .*unknown hook 'deploykit_method'.*Did you mean 'deploykit_methods'",
+        ),
         (cards_of("deploykit_methods", "").replace("():", "(path):"), "misuses a hook: .*deploykit_methods"),
         (cards_of("deploykit_methods", "'a.one'"), "deploykit_methods must yield MethodCard, got str"),
         (
@@ -155,10 +158,33 @@ def test_an_implementation_that_does_not_import(plugin: Plugin) -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("torch", r"torch is not installed; install the extra: .*'\.\[export\]'"),
+        ("cv2.dnn", r"cv2 is not installed; install the extra: .*'\.\[text\]'"),
+        ("onnxruntime", r"onnxruntime is not installed; install the extra: .*'\.\[serve\]'"),
+    ],
+)
+def test_an_implementation_that_needs_an_extra(plugin: Plugin, tmp_path: Path, module: str, words: str) -> None:
+    needy = f"needy_{uuid.uuid4().hex}"
+    # What Python raises where the package is not there; here it is.
+    (tmp_path / f"{needy}.py").write_text(f"raise ModuleNotFoundError('No module named {module}', name={module!r})")
+    registry = Registry([plugin("p", cards_of("deploykit_methods", f'MethodCard("a.one", "s", "{needy}:A")'))])
+    with pytest.raises(MissingExtraError, match=words):
+        make_method("a.one", registry=registry)
+
+
+def test_other_failed_imports_are_of_no_extra() -> None:
+    assert MissingExtraError.from_import(ModuleNotFoundError("no", name="numbers_of_mine")) is None
+    assert MissingExtraError.from_import(ImportError("cannot import name 'x' from 'torch'", name="torch")) is None
+
+
+@pytest.mark.parametrize(
     ("target", "words"),
     [
         ("json:dumps", "'json:dumps' is a function, wanted a class"),
         ("json:JSONDecoder", "must be a subclass of deploykit.Method, got json.decoder.JSONDecoder"),
+        ("deploykit:Method", "'deploykit:Method' lacks decisions, harden, oracle.*; every plugin writes those"),
         ("json:Nothing", "cannot import 'json:Nothing': AttributeError"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from deploykit import Decision, Tolerance
 from deploykit.errors import BundleError
-from deploykit_export.gap import count_decisions, max_absolute, max_ulp, within
+from deploykit_export.gap import count_decisions, fault, max_absolute, max_ulp, within
 from deploykit_export.heldout import choose, pack, unpack
 
 
@@ -28,7 +29,8 @@ def test_ulps_are_counted_as_steps(start: float, steps: int, up: bool) -> None:
     value = start = np.float32(start)  # type: ignore[assignment]
     walked = 0
     for _ in range(steps):
-        following = np.nextafter(value, goal)
+        with np.errstate(over="ignore"):
+            following = np.nextafter(value, goal)
         if abs(following) > limit:
             break
         value, walked = following, walked + 1
@@ -87,18 +89,30 @@ EXACT, CLOSE = Tolerance(), Tolerance(absolute=0.1, relative=0.01)
         (one(1.0, 1.0), one(1.0), CLOSE, False), (one(0.0), one(-0.0), CLOSE, True),
         (one(101.0), one(100.0), CLOSE, True), (one(101.2), one(100.0), CLOSE, False),
         (one(1.0), one(np.nan), CLOSE, False), (one(np.nan), one(np.nan), CLOSE, False),
+        (one(np.inf), one(np.inf), CLOSE, True), (one(np.inf), one(-np.inf), CLOSE, False),
+        (one(1.0), one(np.inf), CLOSE, False), (one(np.inf), one(1.0), CLOSE, False),
+        (one(6e4, dtype=np.float16), one(-6e4, dtype=np.float16), CLOSE, False),
+        (one(0, dtype=np.uint8), one(255, dtype=np.uint8), CLOSE, False),
+        (one(2**62, dtype=np.int64), one(2**62 + 1, dtype=np.int64), Tolerance(absolute=0.5), False),
+        (one(2**62, dtype=np.int64), one(2**62 + 1, dtype=np.int64), Tolerance(absolute=1), True),
+        (one(-(2**63), dtype=np.int64), one(2**63 - 1, dtype=np.int64), CLOSE, False),
+        (one(True, dtype=bool), one(False, dtype=bool), CLOSE, False),
+        (one(True, dtype=bool), one(True, dtype=bool), CLOSE, True),
+        ({}, one(1.0), CLOSE, False), (one(1.0), {**one(1.0), "z": np.zeros(1)}, EXACT, False),
     ],
 )  # fmt: skip
 def test_within(left: Any, right: Any, tolerance: Tolerance, close: bool) -> None:
     assert within(left, right, tolerance) is close
 
 
-def test_decisions_are_counted_under_the_names_both_know() -> None:
+def test_what_one_form_alone_decides_differs_altogether() -> None:
     left = {"route": Decision(np.array([0, 1, 1])), "only": Decision(np.array([1])), "odd": Decision(np.zeros(2, int))}
     right = {"route": Decision(np.array([0, 2, 1])), "odd": Decision(np.zeros(3, int))}
     counts = count_decisions(left, right)
     assert {name: count.model_dump() for name, count in counts.items()} == {
-        "route": {"total": 3, "different": 1, "near_ties": 0}
+        "odd": {"total": 3, "different": 3, "near_ties": 0},
+        "only": {"total": 1, "different": 1, "near_ties": 0},
+        "route": {"total": 3, "different": 1, "near_ties": 0},
     }
 
 
@@ -149,3 +163,18 @@ def _objects() -> bytes:
 def test_what_is_no_archive_of_plain_arrays_is_refused(data: bytes) -> None:
     with pytest.raises(BundleError, match=r"samples are not an npz of plain arrays"):
         unpack(data)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "tolerance", "words"),
+    [
+        (one(1.0), {"z": np.zeros(1)}, CLOSE, r"^outputs \['y'\] instead of \['z'\]$"),
+        (one(1.0), one(1.0, dtype=np.float64), CLOSE, r"output 'y' is float32\[1\] instead of float64\[1\]"),
+        (one(0.0, 1.0), one(-0.0, 1.0), EXACT, "not equal bit for bit: the signs of zeros or bits of NaN differ"),
+        (one(0.0, 1.0), one(2.0, 1.0), EXACT, "not equal bit for bit: 1 of 2 numbers differ"),
+        (one(0.0, np.nan), one(2.0, 1.0), CLOSE, "output 'y': 2 of 2 numbers are further off than promised"),
+        (one(1.0), one(1.0), EXACT, "^$"),
+    ],
+)  # fmt: skip
+def test_the_fault_is_said(left: Any, right: Any, tolerance: Tolerance, words: str) -> None:
+    assert re.search(words, fault(left, right, tolerance))

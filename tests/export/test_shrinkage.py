@@ -50,7 +50,7 @@ def test_bytes_are_summed_over_initializers_constants_and_branches() -> None:
                    else_branch = e () => (float[b, 2] d) { d = Add(x, w) } > }""")
     assert found.bytes_by_dtype == {"float32": 16, "int64": 24}
     assert found.weight_bytes == 40
-    assert found.faults == ()
+    assert found.faults == ("tensor 'k' is used by nothing",)
 
 
 def test_more_bytes_than_promised() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,8 +82,10 @@ def test_an_honest_bundle_passes(bundle: Bundle) -> None:
     assert hops["soft"].metric is not None
     assert hops["soft"].metric > 0.8
     assert {item.name for item in report.proofs if item.status == "passed"} == {
-        "oracle", "parity onnx", "determinism onnx", "batch onnx", "shrinkage onnx", "executed work onnx"
+        "oracle", "decisions", "tolerance", "parity onnx", "recorded onnx", "determinism onnx", "batch onnx",
+        "shrinkage onnx",
     }  # fmt: skip
+    assert {item.name for item in report.proofs if item.status == "marked"} == {"promise", "executed work onnx"}
     assert proof(report, "executed work onnx").figures["macs per sample at batch 1"] == 64 * 128 + 128 * 10
     assert proof(report, "shrinkage onnx").figures["bytes of float32"] == 4 * (64 * 128 + 128 + 128 * 10 + 10)
     assert (hops["http"].status, hops["http"].reason) == ("not run", "no server was asked for")
@@ -92,7 +96,7 @@ def test_an_honest_bundle_passes(bundle: Bundle) -> None:
 
 def test_slightly_wrong_answers_fail_parity(bundle: Bundle) -> None:
     report = verify(bundle, open_session=lying(lambda out, _: {"logits": out["logits"] * np.float32(1.001)}))
-    assert [item.name for item in report.failures] == ["parity onnx"]
+    assert [item.name for item in report.failures] == ["parity onnx", "recorded onnx"]
     assert "largest difference from hard: " in report.failures[0].detail
 
 
@@ -183,8 +187,9 @@ def test_a_broken_promise_fails(bundle: Bundle, tmp_path: Path) -> None:
     copied = deploykit.open_bundle(shutil.copytree(bundle.path, tmp_path / "copy.bundle"))
     promise = {**copied.manifest.promise.model_dump(), "macs": 9471, "weight_bytes": 1000}
     report = verify(extend_bundle(copied, {}, {"promise": promise}))
-    assert [item.name for item in report.failures] == ["shrinkage onnx", "executed work onnx"]
-    assert "9,472 at batch 1, 9,472 at batch 64; promised at most 9,471" in report.failures[1].detail
+    assert [item.name for item in report.failures] == ["promise", "shrinkage onnx", "executed work onnx"]
+    assert report.failures[0].detail.endswith("weight_bytes 1000 instead of None; macs 9471 instead of None")
+    assert "9,472 at batch 1, 9,472 at batch 64; promised at most 9,471" in report.failures[2].detail
 
 
 def test_weights_of_another_network_leave_the_soft_hop_out(bundle: Bundle, tmp_path: Path) -> None:
@@ -208,12 +213,32 @@ def test_the_users_own_network_without_a_task(tmp_path: Path) -> None:
     hops = {hop.name: hop for hop in report.hops}
     for name in ("soft", "hard"):
         assert hops[name].status == "not run"
-        assert "no task is named, so the soft form cannot be made again" in hops[name].reason
+        assert "neither task nor network is named, so the soft form cannot be made again" in hops[name].reason
+        assert "export_bundle(..., network='package.module:function')" in hops[name].reason
     assert hops["onnxruntime-cpu onnx"].compared_with == "recorded at export"
     assert report.samples == 6
     assert report.failures == ()
     lied = verify(bundle, open_session=lying(lambda out, _: {"output": out["output"] + np.float32(0.01)}))
-    assert [item.name for item in lied.failures] == ["parity onnx"]
+    assert [item.name for item in lied.failures] == ["parity onnx", "recorded onnx"]
+
+
+def test_the_users_own_network_by_name_without_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets_of_mine.py").write_text(
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(5, 4), nn.Tanh())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    soft = deploykit.prepare(nn.Sequential(nn.Linear(5, 4), nn.Tanh()), "plain.passthrough", torch.randn(6, 5))
+    hard = deploykit.harden(soft)
+    bundle = export_bundle(soft, hard, tmp_path / "own.bundle", network="nets_of_mine:make")
+    report = verify(bundle)
+    assert [hop.name for hop in report.hops if hop.status != "not run"][:2] == ["soft", "hard"]
+    assert proof(report, "oracle").status == "passed"
+    assert report.failures == ()
+    (tmp_path / "nets_of_mine.py").unlink()
+    sys.modules.pop("nets_of_mine")
+    importlib.invalidate_caches()
+    reason = verify(bundle).hops[0].reason
+    assert "network 'nets_of_mine:make' cannot be made: ModuleNotFoundError" in reason
 
 
 def test_the_bundles_contents(bundle: Bundle) -> None:

@@ -154,6 +154,15 @@ def test_made_up_inputs_fit_their_signature() -> None:
     assert np.all(arrays["below"] == -3)
 
 
+def test_a_request_too_long_for_a_screen_is_not_shown(bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from deploykit_serving.introduction import example_request
+
+    (model, *_) = load_models(bundles).values()
+    assert example_request(model)
+    monkeypatch.setattr("deploykit_serving.introduction._SHOWN_ELEMENTS", 0)
+    assert example_request(model) == ""
+
+
 def test_the_example_request_is_one_the_model_accepts(bundles: list[Path]) -> None:
     from deploykit_serving.introduction import example_request, summary
     from deploykit_serving.protocol import parse_infer_request

@@ -11,8 +11,10 @@ import pytest
 from deploykit import open_bundle
 from deploykit.bundle import Bundle
 from deploykit.bundle_writer import extend_bundle, write_bundle
-from deploykit.errors import BundleError, ServingError
+from deploykit.errors import BundleError, BundleTamperedError, ServingError
+from deploykit.proof_binding import claims_digest, proven_files
 from deploykit_serving.proofs import VERIFICATION, check_proofs
+from deploykit_serving.samples import HELDOUT
 
 MANIFEST: dict[str, Any] = {
     "name": "m",
@@ -24,9 +26,15 @@ MANIFEST: dict[str, Any] = {
 
 
 def bundle_with(tmp_path: Path, *proofs: tuple[str, str]) -> Bundle:
-    content = {"proofs": [{"name": name, "status": status, "detail": "off by 3"} for name, status in proofs]}
-    files = {"models/onnx.onnx": b"", VERIFICATION: json.dumps(content).encode()}
-    return write_bundle(tmp_path / "m.bundle", MANIFEST, files)
+    return with_report(write_bundle(tmp_path / "m.bundle", MANIFEST, {"models/onnx.onnx": b"", HELDOUT: b"s"}), *proofs)
+
+
+def with_report(bundle: Bundle, *proofs: tuple[str, str], **changes: Any) -> Bundle:
+    content = {
+        "proofs": [{"name": name, "status": status, "detail": "off by 3"} for name, status in proofs],
+        "files": proven_files(bundle.manifest), "claims": claims_digest(bundle.manifest),
+    } | changes  # fmt: skip
+    return extend_bundle(bundle, {VERIFICATION: json.dumps(content).encode()})
 
 
 def test_a_failed_proof_stops_the_server(tmp_path: Path) -> None:
@@ -63,3 +71,59 @@ def test_a_malformed_report_is_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "m.bundle", MANIFEST, {"models/onnx.onnx": b"", VERIFICATION: b"[1, 2"})
     with pytest.raises(BundleError, match="not a report of deploykit verify"):
         check_proofs(bundle)
+
+
+def test_proofs_of_another_file_prove_nothing(tmp_path: Path) -> None:
+    bundle = extend_bundle(bundle_with(tmp_path, ("oracle", "passed")), {"models/onnx.onnx": b"another"})
+    with pytest.raises(
+        ServingError,
+        match=r"verify.json is not about this bundle: 'models/onnx.onnx' was changed since\. Prove it again",
+    ):
+        check_proofs(bundle)
+
+
+def test_proofs_of_other_samples_prove_nothing(tmp_path: Path) -> None:
+    bundle = bundle_with(tmp_path, ("oracle", "passed"))
+    with pytest.raises(ServingError, match=f"'{HELDOUT}' was changed since"):
+        check_proofs(bundle := extend_bundle(bundle, {HELDOUT: b"easier"}))
+    with pytest.raises(ServingError, match=f"'{HELDOUT}' was removed since"):
+        check_proofs(bundle := extend_bundle(bundle, {}, drop=(HELDOUT,)))
+    proven = with_report(bundle, ("oracle", "passed"))
+    with pytest.raises(ServingError, match=r"'weights/soft.safetensors' was added since"):
+        check_proofs(extend_bundle(proven, {"weights/soft.safetensors": b"w"}))
+
+
+def test_variants_exchanged_after_the_proof(tmp_path: Path) -> None:
+    variants = [{"name": "fast", "file": "models/a.onnx"}, {"name": "exact", "file": "models/b.onnx"}]
+    files = {"models/a.onnx": b"a", "models/b.onnx": b"b"}
+    bundle = with_report(write_bundle(tmp_path / "m.bundle", {**MANIFEST, "variants": variants}, files))
+    check_proofs(bundle)
+    exchanged = [{"name": "fast", "file": "models/b.onnx"}, {"name": "exact", "file": "models/a.onnx"}]
+    with pytest.raises(ServingError, match="promise, signature, variants or method were changed since"):
+        check_proofs(extend_bundle(bundle, {}, {"variants": exchanged}))
+
+
+def test_a_promise_loosened_after_the_proof(tmp_path: Path) -> None:
+    bundle = bundle_with(tmp_path, ("oracle", "passed"))
+    with pytest.raises(ServingError, match="promise, signature, variants or method were changed since"):
+        check_proofs(extend_bundle(bundle, {}, {"promise": {"tolerance": {"absolute": 1e9}}}))
+
+
+def test_engines_and_profiles_do_not_touch_the_proof(tmp_path: Path) -> None:
+    bundle = bundle_with(tmp_path, ("oracle", "passed"))
+    check_proofs(extend_bundle(bundle, {"engines/x/onnx.plan": b"e", "profiles/host.json": b"{}"}))
+
+
+@pytest.mark.parametrize("changes", [{"files": {}}, {"files": None}, {"files": "all"}])
+def test_a_report_that_names_no_files_proves_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    bundle = with_report(bundle_with(tmp_path), ("oracle", "passed"), **changes)
+    with pytest.raises(ServingError, match="it does not say which files it proved"):
+        check_proofs(bundle)
+
+
+def test_a_report_edited_by_hand_is_refused(tmp_path: Path) -> None:
+    bundle = bundle_with(tmp_path, ("parity onnx", "failed"))
+    file = bundle.path / VERIFICATION
+    file.write_text(file.read_text().replace("failed", "passed"))
+    with pytest.raises(BundleTamperedError, match=r"'proofs/verify.json' was changed after the bundle was written"):
+        open_bundle(bundle.path)

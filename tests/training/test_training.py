@@ -196,6 +196,25 @@ def test_going_on_with_other_settings_is_refused(tmp_path: Path, field: str, val
         train(record(**{"epochs": 1, field: value}), tmp_path / "a", resume=True)
 
 
+def test_only_the_settings_that_differ_are_told(tmp_path: Path) -> None:
+    train(record(epochs=1), tmp_path / "a")
+    other = record(epochs=1)
+    other.config = {**other.config, "further": 0.25}
+    with pytest.raises(TrainingError, match=r"was trained with config \{\}, asked for is \{'further': 0\.25\}; choose"):
+        train(other, tmp_path / "a", resume=True)
+
+
+def test_a_run_folder_that_cannot_be_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file/run"):
+        with pytest.raises(
+            TrainingError, match=rf"the run folder {folder} cannot be made: .*; choose another with --out"
+        ):
+            train(record(epochs=1), folder)
+    with pytest.raises(TrainingError, match=r"file is a file; wanted a folder that `deploykit train` wrote"):
+        open_run(tmp_path / "file")
+
+
 def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 

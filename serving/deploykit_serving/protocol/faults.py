@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
+from itertools import islice
+from typing import Any, Final
+
+_SHOWN: Final = 80
+
 
 class RequestFault(Exception):  # noqa: N818 - the caller's fault, not an error of ours
     """The caller must change the request (4xx) or wait (503).
@@ -19,7 +25,22 @@ class RequestFault(Exception):  # noqa: N818 - the caller's fault, not an error 
         self.headers = headers
 
 
-def shown(value: object, limit: int = 80) -> str:
+class _Short(reprlib.Repr):
+    """Looks at the first few items of what a caller sent, which may have millions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = _SHOWN
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        return super().repr_dict(dict(islice(x.items(), self.maxdict)), level)
+
+
+_SHORT: Final = _Short()
+
+
+def shown(value: object) -> str:
     """Return a value of the caller's as short text that is safe to send back."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"
+    text = repr(value[: _SHOWN + 1]) if isinstance(value, str) else _SHORT.repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

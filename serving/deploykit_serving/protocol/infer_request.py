@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.signature import Signature
@@ -17,6 +19,7 @@ from deploykit_serving.protocol.raw import read_raw_tensor
 
 _MAX_RANK: Final = 32
 _MAX_SIZE: Final = 1 << 40
+_REMEMBERED: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +65,61 @@ def parse_infer_request(body: bytes, header_length: int | None, signature: Signa
     if header_length == 0:
         return InferRequest(read_raw_tensor(body, signature), binary=True)
     if header_length is None:
-        document, offset = parse_object(body), len(body)
+        header, offset = _read_header(body), len(body)
     else:
         if header_length > len(body):
             raise RequestFault(
                 f"Inference-Header-Content-Length says {header_length} bytes, the body has only {len(body)}"
             )
-        document, offset = parse_object(body[:header_length]), header_length
-    request = InferRequest({}, id=_identity(document.get("id")))
+        read = _known_header if header_length <= _REMEMBERED else _read_header
+        header, offset = read(body[:header_length]), header_length
+    inputs: dict[str, NDArray[Any]] = {}
+    for tensor in header.tensors:
+        where = f"input {shown(tensor.name)}"
+        if tensor.size is None:
+            inputs[tensor.name] = read_json_tensor(tensor.data, tensor.dtype, tensor.shape, where)
+            continue
+        inputs[tensor.name] = read_binary_tensor(body, offset, tensor.size, tensor.dtype, tensor.shape, where)
+        offset += tensor.size
+    if offset != len(body):
+        raise RequestFault(f"the body has {len(body) - offset} bytes more than the inputs' 'binary_data_size' say")
+    return InferRequest(inputs, header.id, header.variant, header.decode, header.outputs, header.binary)
+
+
+class _Tensor(NamedTuple):
+    """An input as the header tells of it; without ``size`` its numbers are in ``data``."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    size: int | None
+    data: object
+
+
+class _Header(NamedTuple):
+    """The JSON of a request; what it says of the rest of the body is not yet compared with it."""
+
+    tensors: list[_Tensor]
+    id: str | None
+    variant: str
+    decode: bool
+    outputs: tuple[OutputWish, ...]
+    binary: bool
+
+
+def _read_header(text: bytes) -> _Header:
+    document = parse_object(text)
+    identity = _identity(document.get("id"))
+    variant, decode, binary = "", False, False
     if (parameters := document.get("parameters")) is not None:
-        _read_parameters(request, _flat(parameters, "the request"))
-    _read_inputs(request, document.get("inputs"), body, offset)
-    if outputs := document.get("outputs"):
-        request.outputs = _wishes(outputs, request.binary)
-    return request
+        variant, decode, binary = _read_parameters(_flat(parameters, "the request"))
+    tensors = _read_tensors(document.get("inputs"))
+    outputs = document.get("outputs")
+    return _Header(tensors, identity, variant, decode, _wishes(outputs, binary) if outputs else (), binary)
+
+
+# Callers send the same header with other numbers behind it over and over.
+_known_header = lru_cache(maxsize=512)(_read_header)
 
 
 def _identity(value: object) -> str | None:
@@ -102,20 +146,22 @@ def _boolean(parameters: dict[str, Any], name: str, where: str, default: bool) -
     return value
 
 
-def _read_parameters(request: InferRequest, parameters: dict[str, Any]) -> None:
-    request.binary = _boolean(parameters, "binary_data_output", "the request", False)
-    request.decode = _boolean(parameters, "decode", "the request", False)
+def _read_parameters(parameters: dict[str, Any]) -> tuple[str, bool, bool]:
+    """Return variant, decode and binary."""
+    binary = _boolean(parameters, "binary_data_output", "the request", False)
+    decode = _boolean(parameters, "decode", "the request", False)
     variant = parameters.get("variant", "")
     if type(variant) is not str:
         raise RequestFault(f"parameter 'variant' must be a variant's name, got {shown(variant)}")
-    request.variant = variant
     if parameters.get("sequence_id"):
         raise RequestFault("parameter 'sequence_id': the models here keep no state; leave it out")
+    return variant, decode, binary
 
 
-def _read_inputs(request: InferRequest, inputs: object, body: bytes, offset: int) -> None:
+def _read_tensors(inputs: object) -> list[_Tensor]:
     if type(inputs) is not list or not inputs:
         raise RequestFault(f"'inputs' must be a list of tensors, got {shown(inputs)}")
+    tensors: dict[str, _Tensor] = {}
     for number, tensor in enumerate(inputs):
         if type(tensor) is not dict:
             raise RequestFault(f"input {number} must be an object, got {shown(tensor)}")
@@ -123,7 +169,7 @@ def _read_inputs(request: InferRequest, inputs: object, body: bytes, offset: int
         if type(name) is not str:
             raise RequestFault(f"input {number}: 'name' must be a string, got {shown(name)}")
         where = f"input {shown(name)}"
-        if name in request.inputs:
+        if name in tensors:
             raise RequestFault(f"{where} is given twice")
         dtype = numpy_dtype(tensor.get("datatype"), where)
         shape = _shape(tensor.get("shape"), where)
@@ -133,16 +179,12 @@ def _read_inputs(request: InferRequest, inputs: object, body: bytes, offset: int
             if "shared_memory_region" in parameters:
                 raise RequestFault(f"{where}: shared memory is not offered; send the data")
             size = parameters.get("binary_data_size")
-        if size is None:
-            request.inputs[name] = read_json_tensor(tensor.get("data"), dtype, shape, where)
-            continue
-        if "data" in tensor:
-            raise RequestFault(f"{where}: has both 'data' and 'binary_data_size'; send one of them")
-        size = binary_size(size, where)
-        request.inputs[name] = read_binary_tensor(body, offset, size, dtype, shape, where)
-        offset += size
-    if offset != len(body):
-        raise RequestFault(f"the body has {len(body) - offset} bytes more than the inputs' 'binary_data_size' say")
+        if size is not None:
+            if "data" in tensor:
+                raise RequestFault(f"{where}: has both 'data' and 'binary_data_size'; send one of them")
+            size = binary_size(size, where)
+        tensors[name] = _Tensor(name, dtype, shape, size, tensor.get("data"))
+    return list(tensors.values())
 
 
 def _shape(shape: object, where: str) -> tuple[int, ...]:

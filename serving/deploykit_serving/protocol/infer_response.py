@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,6 +38,9 @@ def write_infer_response(
     Raises:
         RequestFault: an FP16 output was asked for as JSON.
     """
+    if identity is None and not parameters and all(answer.binary for answer in answers):
+        kinds = tuple([(answer.name, answer.array.shape, answer.array.dtype) for answer in answers])
+        return _binary_response(_binary_header(model, version, kinds), [answer.array.tobytes() for answer in answers])
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for name, array, binary in answers:
@@ -57,9 +62,26 @@ def write_infer_response(
     header = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not tail:
         return [JSON_TYPE, (b"content-length", b"%d" % len(header))], header
+    return _binary_response(header, tail)
+
+
+def _binary_response(header: bytes, tail: list[bytes]) -> tuple[Headers, bytes]:
     body = b"".join((header, *tail))
     return [
         _BINARY_TYPE,
         (b"content-length", b"%d" % len(body)),
         (b"inference-header-content-length", b"%d" % len(header)),
     ], body
+
+
+@lru_cache(maxsize=512)
+def _binary_header(model: str, version: str, kinds: tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]) -> bytes:
+    """Return the JSON before nothing but binary data, which depends on names, shapes and dtypes alone."""
+    outputs = [
+        {
+            "name": name, "shape": shape, "datatype": datatype_of(dtype),
+            "parameters": {"binary_data_size": math.prod(shape) * dtype.itemsize},
+        }
+        for name, shape, dtype in kinds
+    ]  # fmt: skip
+    return orjson.dumps({"model_name": model, "model_version": version, "outputs": outputs})

@@ -27,7 +27,7 @@ class OnnxRuntimeSession:
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run the model once."""
-        return dict(zip(self._names, self._session.run(None, dict(inputs)), strict=True))
+        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
 
 
 def session_options(options: RuntimeOptions) -> Any:
