@@ -50,12 +50,15 @@ class Task(ABC):
         metric_name: what :meth:`metric` measures; larger is better.
         epochs: sensible number of passes for a method that does not say otherwise.
         batch_size: sensible batch for a method that does not say otherwise.
+        max_loss: how far the hard form's metric may fall below the soft form's before ``verify`` fails, in the
+            metric's units.
     """
 
     card: TaskCard
     metric_name: ClassVar[str] = "accuracy"
     epochs: ClassVar[int] = 20
     batch_size: ClassVar[int] = 64
+    max_loss: ClassVar[float] = 0.05
 
     @property
     @abstractmethod

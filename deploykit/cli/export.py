@@ -37,6 +37,10 @@ def export(
 
     started = time.perf_counter()
     path = out or Path("bundles") / f"{source.resolve().name.removesuffix('.onnx')}.bundle"
+    if engines:
+        from deploykit_export.tensorrt_engine import installed_builder
+
+        installed_builder()  # speaks now, not after everything else is done
     given = source.suffix == ".onnx"
     bundle = _import(source, path, decoder, samples) if given else _export_run(source, path, timeout)
     if engines:

@@ -62,7 +62,7 @@ def verify_bundle(
 
     Args:
         samples: at most this many of the task's test samples; the bundle's own where it names no task.
-        max_loss: how far any hop's metric may fall below the soft form's; unchecked by default.
+        max_loss: how far any hop's metric may fall below the soft form's; what the task says by default.
 
     Raises:
         BundleError: the bundle cannot be read. Failed proofs do not raise: they are in the report.
@@ -76,8 +76,8 @@ def verify_bundle(
         run.proofs += file_proofs.prove_file(bundle, variant, run.batches[0])
     run.http_hop(surroundings.http)
     run.proofs += file_proofs.prove_speed(bundle, surroundings.speeds)
-    if max_loss is not None:
-        run.proofs.append(prove_metric(run.hops, max_loss))
+    if task is not None:
+        run.proofs.append(prove_metric(run.hops, task.max_loss if max_loss is None else max_loss))
     return ProofReport(
         files=proven_files(bundle.manifest),
         claims=claims_digest(bundle.manifest),

@@ -1,7 +1,12 @@
-"""The oracle of ``pruned.gate``: the unpruned network, channels zeroed, walked in numpy node by node."""
+"""The oracle of ``pruned.gate``: the unpruned network, channels zeroed, walked in numpy node by node.
+
+Operators outside a small set are run by torch in float64: for these the oracle proves that removing equals masking, not
+what the operator computes.
+"""
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from deploykit.errors import ContractError
 from deploykit.signature import Arrays, Signature
@@ -28,7 +34,8 @@ def masked_outputs(soft: GatedNet, inputs: tuple[Tensor, ...], signature: Signat
     """Return the outputs with the channels that the budget does not keep set to zero, as float32 by name.
 
     Raises:
-        ContractError: the network cannot be traced, or holds an operator that is not known here.
+        ContractError: the network cannot be traced, or holds an operator that torch does not run in
+            float64 either.
     """
     try:
         graph = _Tracer().trace(soft.network)
@@ -50,11 +57,11 @@ def masked_outputs(soft: GatedNet, inputs: tuple[Tensor, ...], signature: Signat
             case "get_attr":
                 values[node] = _array(operator.attrgetter(str(node.target))(soft.network))
             case "call_module":
-                values[node] = _layer(modules[str(node.target)], kept, *arguments)
+                values[node] = _layer(modules[str(node.target)], kept, *arguments, **options)
             case "call_function" | "call_method":
                 function = _FUNCTIONS.get(node.target)
                 if function is None:
-                    raise _unknown(getattr(node.target, "__name__", str(node.target)))
+                    function = _by_torch(node.target)
                 values[node] = function(*arguments, **options)
             case "output":
                 returned = arguments[0]
@@ -65,12 +72,12 @@ def masked_outputs(soft: GatedNet, inputs: tuple[Tensor, ...], signature: Signat
     }
 
 
-def _layer(layer: nn.Module, kept: NDArray[np.bool_], x: Array) -> Array:
+def _layer(layer: nn.Module, kept: NDArray[np.bool_], x: Array, *more: Any, **options: Any) -> Any:
     match layer:
         case GatedInput():
             mask = kept[layer.source.cpu().numpy()].astype(np.float64)
             return _layer(layer.layer, kept, x * (mask if isinstance(layer.layer, nn.Linear) else mask[:, None, None]))
-        case nn.Conv2d():
+        case nn.Conv2d() if layer.padding_mode == "zeros" and layer.padding != "same":
             return convolution(x, layer)
         case nn.Linear():
             y = x @ _array(layer.weight).T
@@ -95,17 +102,32 @@ def _layer(layer: nn.Module, kept: NDArray[np.bool_], x: Array) -> Array:
     for known, function in _ACTIVATIONS.items():
         if type(layer) is known:
             return function(x)
-    raise _unknown(repr(layer))
+    return _by_torch(copy.deepcopy(layer).double().eval())(x, *more, **options)
+
+
+def _by_torch(target: Any) -> Callable[..., Any]:
+    """Return a function, layer or tensor method as one that takes and gives numpy arrays, in float64."""
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        given, named = tree_map(_tensor, (arguments, options))
+        try:
+            answer = target(*given, **named) if callable(target) else getattr(given[0], target)(*given[1:], **named)
+        except Exception as error:
+            raise ContractError(
+                f"pruned.gate: the oracle does not know {getattr(target, '__name__', target)}, and torch does not run "
+                f"it in float64: {error}"
+            ) from error
+        return tree_map(lambda part: _array(part) if isinstance(part, Tensor) else part, answer)
+
+    return run
+
+
+def _tensor(value: Any) -> Any:
+    return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
 
 
 def convolution(x: Array, layer: nn.Conv2d) -> Array:
-    """Return the convolution of ``x`` (batch, channels, height, width), one kernel tap after the other.
-
-    Raises:
-        ContractError: the padding is neither numbers of zeros nor ``valid``.
-    """
-    if layer.padding_mode != "zeros" or layer.padding == "same":
-        raise _unknown(f"padding {layer.padding!r} with {layer.padding_mode!r} in {layer!r}")
+    """Return the convolution of ``x`` (batch, channels, height, width), one kernel tap after the other."""
     rows, columns = (0, 0) if isinstance(layer.padding, str) else layer.padding
     padded = np.pad(x, ((0, 0), (0, 0), (rows, rows), (columns, columns)))
     weight = _array(layer.weight)
@@ -176,13 +198,6 @@ def _sigmoid(x: Array) -> Array:
 
 def _join(parts: Any, dim: int = 0) -> Array:
     return np.concatenate(parts, axis=dim)
-
-
-def _unknown(what: str) -> ContractError:
-    return ContractError(
-        f"pruned.gate: the oracle does not know {what}; training and hardening work, but add the operator to "
-        "deploykit_pruned.gate_oracle to have the hard form proven"
-    )
 
 
 _ACTIVATIONS: dict[type[nn.Module], Callable[[Array], Array]] = {

@@ -28,6 +28,7 @@ def check_proofs(bundle: Bundle) -> None:
     try:
         report = json.loads(bundle.read(VERIFICATION))
         failed = {proof["name"]: proof["detail"] for proof in report["proofs"] if proof["status"] == "failed"}
+        marked = {proof["name"]: proof["detail"] for proof in report["proofs"] if proof["status"] == "marked"}
         stale = stale_reason(bundle.manifest, report)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{bundle.path}: {VERIFICATION} is not a report of deploykit verify: {error}") from error
@@ -44,3 +45,6 @@ def check_proofs(bundle: Bundle) -> None:
                 f"with: deploykit verify {bundle.path} --accept REASON"
             )
         _log.warning("%s is served in spite of the failed proof %r", bundle.manifest.name, name)
+    for variant in bundle.manifest.hard_variants[:1]:
+        if detail := marked.get(f"speed {variant.name}"):
+            _log.warning("%s: variant %r runs at %s", bundle.manifest.name, variant.name, detail)

@@ -82,7 +82,7 @@ def test_an_honest_bundle_passes(bundle: Bundle) -> None:
     assert hops["soft"].metric is not None
     assert hops["soft"].metric > 0.8
     assert {item.name for item in report.proofs if item.status == "passed"} == {
-        "oracle", "decisions", "tolerance", "parity onnx", "recorded onnx", "determinism onnx", "batch onnx",
+        "oracle", "decisions", "tolerance", "metric", "parity onnx", "recorded onnx", "determinism onnx", "batch onnx",
         "shrinkage onnx",
     }  # fmt: skip
     assert {item.name for item in report.proofs if item.status == "marked"} == {"promise", "executed work onnx"}
@@ -103,7 +103,8 @@ def test_slightly_wrong_answers_fail_parity(bundle: Bundle) -> None:
 def test_very_wrong_answers_name_the_hop_where_it_was_lost(bundle: Bundle) -> None:
     report = verify(bundle, open_session=lying(lambda out, _: {"logits": -out["logits"]}))
     assert report.lost_at == "onnxruntime-cpu onnx"
-    assert "parity onnx" in {item.name for item in report.failures}
+    assert {"parity onnx", "metric"} <= {item.name for item in report.failures}
+    assert "allowed" in proof(report, "metric").detail
 
 
 def test_chance_fails_determinism(bundle: Bundle) -> None:

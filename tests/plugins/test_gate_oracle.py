@@ -1,4 +1,4 @@
-"""pruned.gate: random networks against the numpy oracle, and what the oracle does not know."""
+"""pruned.gate: random networks against the numpy oracle, and what the oracle leaves to torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import deploykit
 from deploykit.errors import ContractError
 from deploykit.lifecycle import binding_of
+from deploykit_pruned import gate_oracle
 from deploykit_pruned.gate_layers import GatedNet
 
 IMAGE = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -84,12 +85,34 @@ def test_random_nets_mask_removal_and_oracle_are_one(data: st.DataObject) -> Non
     assert int(soft.chosen().sum()) == int(keep * len(soft.gates.weight) + 1e-9)
 
 
-def test_the_oracle_says_which_operator_it_does_not_know() -> None:
-    soft = deploykit.prepare(
-        nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 2)), "pruned.gate", torch.rand(2, 4)
-    )
-    with pytest.raises(ContractError, match="the oracle does not know GELU"):
-        binding_of(soft).method.oracle(soft, (torch.rand(2, 4),))
+class Block(nn.Module):
+    """A transformer's block: operators that the oracle leaves to torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.LayerNorm(8)
+        self.feed_forward = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        y: Tensor = x + self.feed_forward(self.norm(x))
+        return y.clamp(-2.0, 2.0)
+
+
+def test_operators_outside_the_small_set_are_run_by_torch() -> None:
+    x = torch.randn(3, 5, 8)
+    soft = deploykit.prepare(Block(), "pruned.gate", x, keep=0.5).eval()
+    hard = deploykit.harden(soft)
+    assert int(hard.facts["kept channels"].split()[0]) < 16
+    (expected,) = binding_of(soft).method.oracle(soft, (x,)).values()
+    with torch.no_grad():
+        np.testing.assert_allclose(hard.module(x).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_operator_that_torch_does_not_run_either_is_named() -> None:
+    with pytest.raises(ContractError, match="the oracle does not know no_such_method, and torch does not run it"):
+        gate_oracle._by_torch("no_such_method")(np.ones(2))
 
 
 class Branching(nn.Sequential):

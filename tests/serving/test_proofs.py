@@ -127,3 +127,11 @@ def test_a_report_edited_by_hand_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("failed", "passed"))
     with pytest.raises(BundleTamperedError, match=r"'proofs/verify.json' was changed after the bundle was written"):
         open_bundle(bundle.path)
+
+
+def test_a_variant_measured_to_be_slow_is_served_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_proofs(bundle_with(tmp_path, ("speed onnx", "marked"), ("speed qdq", "marked")))
+    assert "m: variant 'onnx' runs at off by 3" in caplog.text
+    assert "qdq" not in caplog.text
