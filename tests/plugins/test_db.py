@@ -99,7 +99,7 @@ def test_what_is_no_backbone_is_refused(task: Pages) -> None:
     with pytest.raises(ContractError, match=r"Conv2d must return a tuple of four maps at strides 4, 8, 16 and 32"):
         deploykit.prepare(nn.Conv2d(3, 8, 3), "binarized.db", example, signature=task.signature)
     with pytest.raises(ContractError, match=r"pass signature=deploykit.make_task\('pages'\).signature"):
-        deploykit.prepare(nn.Conv2d(3, 1, 3, stride=8), "binarized.db", example[0].float()[0])
+        deploykit.prepare(OwnBackbone(), "binarized.db", example[0].float())
 
 
 def test_a_task_without_lines_is_refused(task: Pages, soft: SoftDetector) -> None:
