@@ -22,7 +22,7 @@ class Figure:
     """One line of the table.
 
     Attributes:
-        met: whether the end of the interval that is worse for us still reaches the target.
+        met: whether the end of the interval that is worse for us still reaches the target; ``None`` without one.
         beside: what belongs beside the number.
     """
 
@@ -30,7 +30,7 @@ class Figure:
     target: str
     measured: str
     interval: str
-    met: bool
+    met: bool | None
     beside: str = ""
 
 
@@ -92,8 +92,8 @@ def main(measure: Callable[[], Sequence[Figure]]) -> None:
         print(json.dumps({"figures": content, "seconds": round(time.perf_counter() - started, 1)}))
         return
     for figure in figures:
-        state = "met" if figure.met else "MISSED"
+        state = {True: "met", False: "MISSED", None: "no target"}[figure.met]
         print(f"{figure.name}: {figure.measured} ({figure.interval}); wanted {figure.target}: {state}")
         if figure.beside:
             print(f"    {figure.beside}")
-    sys.exit(0 if all(figure.met for figure in figures) else 1)
+    sys.exit(1 if any(figure.met is False for figure in figures) else 0)

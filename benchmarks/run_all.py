@@ -67,8 +67,9 @@ def run(name: str, timeout: float = 900.0) -> tuple[list[dict[str, Any]], str]:
 
 def row(figure: dict[str, Any], name: str) -> str:
     """Return one line of the table."""
+    met = {True: "yes", False: "**no**", None: "-"}[figure["met"]]
     cells = (
-        figure["name"], figure["target"], figure["measured"], figure["interval"], "yes" if figure["met"] else "**no**",
+        figure["name"], figure["target"], figure["measured"], figure["interval"], met,
         f"`python -m benchmarks.{name}`",
     )  # fmt: skip
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"

@@ -117,7 +117,7 @@ def measure() -> list[Figure]:
             target="none yet; the bar of the next release: 1.0",
             measured=f"{wall.ratio:.2f}x",
             interval=f"{wall.low:.2f} to {wall.high:.2f}, {wall.pairs} pairs",
-            met=True,
+            met=None,
             beside=f"{rates[0]:.0f} requests a second against {rates[1]:.0f}; CPU time of the server for one: "
             f"{costs[0]:.0f} us against {costs[1]:.0f} us, {busy.ratio:.2f}x ({busy.low:.2f} to {busy.high:.2f})",
         )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 METHODS: Final = ("binarized.biper", "pruned.gate", "routed.fff")
 _TITLE: Final = (
-    "Accuracy on the test digits at each hop; bytes of weights, and of the float model that\n"
-    "is replaced; how many times as fast as it, at batch 1 and at batch 64 (interval in the bundle)"
+    "Accuracy on the test digits at each hop; bytes of weights, and of the float\n"
+    "model that is replaced; speed in times of that model's, at batch 1 and 64."
 )
 
 
@@ -45,7 +45,8 @@ def demo(
         rows.append(_row(bundle, report))
         typer.echo(f"{method}: done in {time.perf_counter() - started:.0f} s", err=True)
     columns = ("method", "soft", "hard", "ONNX", "HTTP", "bytes", "float's", "speed", "batch 64")
-    print_table(_TITLE, columns, rows, right=columns[1:])
+    typer.echo(_TITLE)
+    print_table("", columns, rows, right=columns[1:])
     _ask(bundles)
     if failed:
         for line in failed:
@@ -74,8 +75,6 @@ def _make(method: str, out: Path, epochs: int | None) -> Bundle:
 
 
 def _row(bundle: Bundle, report: ProofReport) -> tuple[str, ...]:
-    from deploykit.cli.output import number
-
     variant = bundle.manifest.hard_variants[0].name
     metric = {hop.name: hop.metric for hop in report.hops}
     figures = {proof.name: proof.figures for proof in report.proofs}
@@ -84,9 +83,13 @@ def _row(bundle: Bundle, report: ProofReport) -> tuple[str, ...]:
     ratios = [f"{speed['ratio']:.2f}x" if speed else "-" for speed in speeds]
     return (
         bundle.manifest.method,
-        *(number(metric.get(hop)) for hop in ("soft", "hard", f"onnxruntime-cpu {variant}", f"http {variant}")),
+        *(_share(metric.get(hop)) for hop in ("soft", "hard", f"onnxruntime-cpu {variant}", f"http {variant}")),
         f"{weights.get('weight_bytes', 0):,}", f"{weights.get('baseline_weight_bytes', 0):,}", *ratios,
     )  # fmt: skip
+
+
+def _share(metric: float | None) -> str:
+    return "-" if metric is None else f"{metric:.3f}"
 
 
 def _ask(bundles: list[Bundle]) -> None:
