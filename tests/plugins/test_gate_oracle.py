@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -15,34 +13,7 @@ import deploykit
 from deploykit.errors import ContractError
 from deploykit.lifecycle import binding_of
 from deploykit_pruned import gate_oracle
-from deploykit_pruned.gate_layers import GatedNet
-
-IMAGE = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))
-
-
-def unsettle(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give batch norms and biases values as after training: none zero, none one."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if tensor.ndim == 1:
-            noise = torch.rand(tensor.shape, generator=generator)
-            tensor.data.copy_(0.5 + noise if "var" in name else tensor.data + noise - 0.3)
-    return network
-
-
-def gated(network: nn.Module, seed: int = 0, **config: Any) -> GatedNet:
-    """Prepare a network and give its gates random scores."""
-    soft = deploykit.prepare(unsettle(network, seed), "pruned.gate", IMAGE[:2], **config)
-    assert isinstance(soft, GatedNet)
-    generator = torch.Generator().manual_seed(seed)
-    soft.gates.weight.data.copy_(torch.randn(len(soft.gates.weight), generator=generator))
-    return soft.eval()
-
-
-def answers(form: nn.Module, x: Tensor = IMAGE) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        returned = form(x)
-    return returned if isinstance(returned, tuple) else (returned,)
+from tests.plugins.gate_networks import IMAGE, answers, gated
 
 
 class Random(nn.Module):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,18 +9,7 @@ from torch import Tensor, nn
 import deploykit
 from deploykit.errors import ConfigError, ContractError
 from deploykit_pruned.gate_layers import GatedNet
-
-IMAGE = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))
-
-
-def block(channels_in: int, channels_out: int, **options: Any) -> list[nn.Module]:
-    return [nn.Conv2d(channels_in, channels_out, 3, padding=1, **options), nn.BatchNorm2d(channels_out), nn.ReLU()]
-
-
-class Chain(nn.Sequential):
-    def __init__(self) -> None:
-        super().__init__(*block(3, 8), nn.MaxPool2d(2), *block(8, 12), nn.Flatten(), nn.Linear(12 * 16, 6), nn.ReLU(),
-                         nn.Linear(6, 4))  # fmt: skip
+from tests.plugins.gate_networks import IMAGE, Chain
 
 
 class Normed(nn.Module):
