@@ -21,7 +21,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from deploykit.errors import DeploykitError, MissingExtraError, ServingError
-from deploykit_serving.settings import VARIABLE, ServingSettings
+from deploykit_serving.settings import PARENT, VARIABLE, ServingSettings
 
 _IDENTIFIER: Final = "deploykit_serving.service:DeploykitServer"
 _POLL: Final = 0.05
@@ -122,6 +122,7 @@ def _environment(settings: ServingSettings, home: Path) -> dict[str, str]:
     """Return what the server's processes need; two servers never share a folder, which BentoML empties at start."""
     return {
         VARIABLE: settings.model_dump_json(),
+        PARENT: str(os.getpid()),
         "BENTOML_HOME": str(home),
         "PROMETHEUS_MULTIPROC_DIR": str(home / "prometheus"),
         "BENTOML_DO_NOT_TRACK": "True",

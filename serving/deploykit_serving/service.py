@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ from deploykit_serving.catalogue import Catalogue
 from deploykit_serving.connection import use_connections
 from deploykit_serving.front import Front
 from deploykit_serving.metrics import Metrics
-from deploykit_serving.settings import ServingSettings
+from deploykit_serving.settings import PARENT, ServingSettings
 
 _SETTINGS = ServingSettings.from_environment()
 _CATALOGUE = Catalogue()
@@ -68,3 +69,7 @@ def _end_with_parent() -> None:
     """Ask Linux to end this worker when the process that watches it dies, so that no worker is left behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        # It may have died while this worker was starting, before there was anybody to be told.
+        parent = os.environ.get(PARENT)
+        if parent is not None and os.getppid() != int(parent):
+            sys.exit("the process that started this worker is gone")

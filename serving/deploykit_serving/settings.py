@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deploykit.errors import ServingError
 
 VARIABLE: Final = "DEPLOYKIT_SERVING"
+PARENT: Final = "DEPLOYKIT_SERVING_PARENT"
+"""The process a worker must not outlive, by number."""
 MEBIBYTE: Final = 1 << 20
 
 

@@ -138,6 +138,25 @@ def test_a_killed_worker_is_replaced(start: Start, workers: int, environment: di
     assert failed <= 1  # the connection the dead one may have taken
 
 
+@pytest.mark.parametrize("wait", [0.0, 0.3, 1.0])
+def test_no_worker_outlives_a_killed_server_not_even_one_that_is_starting(start: Start, wait: float) -> None:
+    server = start(1)
+    (victim,) = server.workers()
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: server.workers() - {victim}, 5)
+    workers = server.workers() - {victim}
+    time.sleep(wait)
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    until(lambda: not any(_runs(pid) for pid in workers), 15)
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"DeploykitServer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
 def test_every_worker_answers_and_metrics_add_up(start: Start) -> None:
     server = start(2)
     for _ in range(60):
