@@ -12,20 +12,24 @@ from deploykit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from deploykit.bundle import Bundle, open_bundle
-    from deploykit.cards import DecoderCard, MethodCard, Paper, TaskCard
+    from deploykit.cards import DecoderCard, MethodCard, Paper, RuntimeCard, TargetCard, TaskCard
+    from deploykit.contract_version import CONTRACT_VERSION
     from deploykit.decisions import Agreement, Decision, Decisions, agreement
     from deploykit.decoder import Decoder, DecoderConfig
     from deploykit.errors import DeploykitError
     from deploykit.hard_form import FLOAT32, HardForm, Lowering, Promise, Tolerance
     from deploykit.lifecycle import harden, on_step, penalty, prepare
-    from deploykit.making import make_decoder, make_method, make_task
+    from deploykit.making import make_decoder, make_method, make_runtime, make_target, make_task
     from deploykit.method import Method, MethodConfig
     from deploykit.registry import Registry, installed
+    from deploykit.runtime import Runtime, RuntimeOptions, Session
     from deploykit.signature import Dim, Signature, TensorSpec
+    from deploykit.target import Target, Written
     from deploykit.task import Samples, Task
     from deploykit.training_plan import TrainingPlan
 
 __all__ = [
+    "CONTRACT_VERSION",
     "FLOAT32",
     "Agreement",
     "Bundle",
@@ -44,19 +48,28 @@ __all__ = [
     "Paper",
     "Promise",
     "Registry",
+    "Runtime",
+    "RuntimeCard",
+    "RuntimeOptions",
     "Samples",
+    "Session",
     "Signature",
+    "Target",
+    "TargetCard",
     "Task",
     "TaskCard",
     "TensorSpec",
     "Tolerance",
     "TrainingPlan",
+    "Written",
     "agreement",
     "harden",
     "hookimpl",
     "installed",
     "make_decoder",
     "make_method",
+    "make_runtime",
+    "make_target",
     "make_task",
     "on_step",
     "open_bundle",
@@ -66,16 +79,19 @@ __all__ = [
 
 _HOMES: Final = {
     "bundle": ("Bundle", "open_bundle"),
-    "cards": ("DecoderCard", "MethodCard", "Paper", "TaskCard"),
+    "cards": ("DecoderCard", "MethodCard", "Paper", "RuntimeCard", "TargetCard", "TaskCard"),
+    "contract_version": ("CONTRACT_VERSION",),
     "decisions": ("Agreement", "Decision", "Decisions", "agreement"),
     "decoder": ("Decoder", "DecoderConfig"),
     "errors": ("DeploykitError",),
     "hard_form": ("FLOAT32", "HardForm", "Lowering", "Promise", "Tolerance"),
     "lifecycle": ("harden", "on_step", "penalty", "prepare"),
-    "making": ("make_decoder", "make_method", "make_task"),
+    "making": ("make_decoder", "make_method", "make_runtime", "make_target", "make_task"),
     "method": ("Method", "MethodConfig"),
     "registry": ("Registry", "installed"),
+    "runtime": ("Runtime", "RuntimeOptions", "Session"),
     "signature": ("Dim", "Signature", "TensorSpec"),
+    "target": ("Target", "Written"),
     "task": ("Samples", "Task"),
     "training_plan": ("TrainingPlan",),
 }

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from deploykit.bundle import MANIFEST, SUFFIX, Bundle, check_name, open_bundle
 from deploykit.errors import BundleError
+from deploykit.hook_calls import call_hook
 from deploykit.manifest import FileEntry, Manifest
 from deploykit.registry import installed
 
@@ -147,10 +148,6 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 
 
 def _tell_plugins(path: Path) -> None:
-    for implementation in installed().manager.hook.deploykit_bundle_written.get_hookimpls():
-        try:
-            implementation.function(*([path] if implementation.argnames else []))
-        except Exception as error:  # a listener must not undo a publication
-            warnings.warn(
-                f"plugin {implementation.plugin_name!r} failed in deploykit_bundle_written: {error}", stacklevel=2
-            )
+    for call in call_hook(installed().manager, "deploykit_bundle_written", {"path": path}):
+        if call.error is not None:  # a listener must not undo a publication
+            warnings.warn(f"plugin {call.plugin!r} failed in deploykit_bundle_written: {call.error}", stacklevel=2)

@@ -1,7 +1,8 @@
 """Every hook a plugin may implement, and the two markers.
 
 A plugin is a module named by an entry point of group ``deploykit``. Implementations may take fewer arguments than
-specified here, never more, so that adding an argument breaks nobody.
+specified here, never more, so that adding an argument breaks nobody. A plugin may say which version of this contract
+it was written for, in a module attribute ``deploykit_contract``; see :mod:`deploykit.contract_version`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from deploykit.cards import DecoderCard, MethodCard, TaskCard
+    from deploykit.cards import DecoderCard, MethodCard, RuntimeCard, TargetCard, TaskCard
 
 hookspec = pluggy.HookspecMarker("deploykit")
 hookimpl = pluggy.HookimplMarker("deploykit")
@@ -50,10 +51,31 @@ def deploykit_decoders() -> Iterable[DecoderCard]:
 
 
 @hookspec
+def deploykit_targets() -> Iterable[TargetCard]:
+    """Return the cards of the targets (formats that ``export --target`` writes) this plugin offers.
+
+    Called once, when the registry is first read, under the same rules as :func:`deploykit_methods`. What a target
+    needs is looked for in :meth:`deploykit.Target.missing`, not here.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def deploykit_runtimes() -> Iterable[RuntimeCard]:
+    """Return the cards of the runtimes (what executes a file) this plugin offers.
+
+    Called once, when the registry is first read, under the same rules as :func:`deploykit_methods`.
+    ``verify --runtime`` compares a runtime with ONNX Runtime, ``serve --runtime`` answers with it.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def deploykit_cli() -> Iterable[tuple[str, Callable[..., None]]]:
     """Return further verbs for the command line, as ``(name, function)`` pairs that typer understands.
 
-    Called when the command line starts, so import nothing heavy. A name that deploykit already uses is refused.
+    Called when the command line starts, so import nothing heavy. A name that deploykit or another plugin already
+    uses is refused: the verb is left out and the plugin reported.
     """
     raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""From a name and settings to a configured method, task or decoder."""
+"""From a name and settings to a configured method, task, decoder, target or runtime."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from deploykit.cards import Card
+from deploykit.cards import Card, DecoderCard, MethodCard, RuntimeCard, TargetCard, TaskCard
 from deploykit.decoder import Decoder
 from deploykit.errors import ConfigError, PluginError
 from deploykit.method import Method
 from deploykit.registry import Registry, installed, load_implementation
+from deploykit.runtime import Runtime
+from deploykit.target import Target
 from deploykit.task import Task
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+PartT = TypeVar("PartT")
 
 
 def make_method(name: str, config: Mapping[str, Any] | None = None, registry: Registry | None = None) -> Method[Any]:
@@ -25,11 +28,8 @@ def make_method(name: str, config: Mapping[str, Any] | None = None, registry: Re
         UnknownNameError, DuplicateNameError, PluginError: the name does not lead to a method.
         ConfigError: a setting is unknown or out of range.
     """
-    card = (registry or installed()).method_card(name)
-    method_type = load_implementation(card)
-    if not issubclass(method_type, Method):
-        raise _wrong_class(card, method_type, Method)
-    _check_whole(card, method_type)
+    card = (registry or installed()).card(MethodCard, name)
+    method_type = _implementation(card, Method)
     method: Method[Any] = method_type(validated(method_type.Config, config or {}, name))
     method.card = card
     return method
@@ -37,26 +37,35 @@ def make_method(name: str, config: Mapping[str, Any] | None = None, registry: Re
 
 def make_task(name: str, registry: Registry | None = None) -> Task:
     """Return the task called ``name``; raises as :func:`make_method`."""
-    card = (registry or installed()).task_card(name)
-    task_type = load_implementation(card)
-    if not issubclass(task_type, Task):
-        raise _wrong_class(card, task_type, Task)
-    _check_whole(card, task_type)
-    task: Task = task_type()
+    card = (registry or installed()).card(TaskCard, name)
+    task = _implementation(card, Task)()
     task.card = card
     return task
 
 
 def make_decoder(name: str, config: Mapping[str, Any] | None = None, registry: Registry | None = None) -> Decoder:
     """Return the decoder called ``name`` with the given settings; raises as :func:`make_method`."""
-    card = (registry or installed()).decoder_card(name)
-    decoder_type = load_implementation(card)
-    if not issubclass(decoder_type, Decoder):
-        raise _wrong_class(card, decoder_type, Decoder)
-    _check_whole(card, decoder_type)
-    decoder: Decoder = decoder_type(validated(decoder_type.Config, config or {}, name))
+    card = (registry or installed()).card(DecoderCard, name)
+    decoder_type = _implementation(card, Decoder)
+    decoder = decoder_type(validated(decoder_type.Config, config or {}, name))
     decoder.card = card
     return decoder
+
+
+def make_target(name: str, registry: Registry | None = None) -> Target:
+    """Return the target called ``name``; raises as :func:`make_method`."""
+    card = (registry or installed()).card(TargetCard, name)
+    target = _implementation(card, Target)()
+    target.card = card
+    return target
+
+
+def make_runtime(name: str, registry: Registry | None = None) -> Runtime:
+    """Return the runtime called ``name``; raises as :func:`make_method`."""
+    card = (registry or installed()).card(RuntimeCard, name)
+    runtime = _implementation(card, Runtime)()
+    runtime.card = card
+    return runtime
 
 
 def validated(config_type: type[ConfigT], settings: Mapping[str, Any], owner: str) -> ConfigT:
@@ -81,13 +90,13 @@ def validated(config_type: type[ConfigT], settings: Mapping[str, Any], owner: st
         raise ConfigError("\n".join(faults)) from error
 
 
-def _check_whole(card: Card, got: type) -> None:
+def _implementation(card: Card, wanted: type[PartT]) -> type[PartT]:
+    got = load_implementation(card)
+    if not issubclass(got, wanted):
+        raise PluginError(
+            f"{card.name}: {card.implementation!r} must be a subclass of deploykit.{card.contract}, "
+            f"got {got.__module__}.{got.__qualname__}"
+        )
     if missing := sorted(getattr(got, "__abstractmethods__", ())):
         raise PluginError(f"{card.name}: {card.implementation!r} lacks {', '.join(missing)}; every plugin writes those")
-
-
-def _wrong_class(card: Card, got: type, wanted: type) -> PluginError:
-    return PluginError(
-        f"{card.name}: {card.implementation!r} must be a subclass of deploykit.{wanted.__name__}, "
-        f"got {got.__module__}.{got.__qualname__}"
-    )
+    return got

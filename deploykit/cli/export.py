@@ -12,6 +12,7 @@ from deploykit.cli.options import AsJson
 
 if TYPE_CHECKING:
     from deploykit.bundle import Bundle
+    from deploykit.target import Target
 
 
 def export(
@@ -19,9 +20,10 @@ def export(
         Path, typer.Argument(help="A folder that `deploykit train` wrote, or an .onnx file made elsewhere.")
     ],
     out: Annotated[Path | None, typer.Option(help="The bundle; by default bundles/SOURCE.bundle.")] = None,
-    engines: Annotated[bool, typer.Option("--engines", help="Also build TensorRT engines, whichever is installed.")] = (
-        False
-    ),
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Also write this target (tensorrt, or one of a plugin's); may be given again."),
+    ] = None,
     decoder: Annotated[str, typer.Option(help="For an .onnx file: a registered decoder for its outputs.")] = "",
     samples: Annotated[
         Path | None, typer.Option(help="For an .onnx file: an .npz with inputs by name, to record answers for.")
@@ -31,31 +33,44 @@ def export(
 ) -> None:
     """Harden a trained run and write its bundle: every lowering, the float baseline, samples, weights, model card.
 
-    Examples: deploykit export runs/digits-pruned.gate --out bundles/gate.bundle · deploykit export model.onnx
+    Examples:
+      deploykit export runs/digits-pruned.gate --out bundles/gate.bundle
+      deploykit export runs/digits-pruned.gate --target tensorrt
+      deploykit export model.onnx
     """
     from deploykit.cli.output import print_json
 
     started = time.perf_counter()
     path = out or Path("bundles") / f"{source.resolve().name.removesuffix('.onnx')}.bundle"
-    if engines:
-        from deploykit_export.tensorrt_engine import installed_builder
-
-        installed_builder()  # speaks now, not after everything else is done
+    targets = _targets(target or [], timeout)
     given = source.suffix == ".onnx"
     bundle = _import(source, path, decoder, samples) if given else _export_run(source, path, timeout)
-    if engines:
-        from deploykit_export.bundle_engines import add_engines
+    for wanted in targets:
+        from deploykit_export.bundle_targets import add_target
 
-        bundle = add_engines(bundle, timeout=timeout)
+        bundle = add_target(bundle, wanted)
     seconds = time.perf_counter() - started
     if as_json:
         print_json({"bundle": str(path), "seconds": seconds, "manifest": bundle.manifest.model_dump(mode="json")})
         return
     for variant in bundle.manifest.variants:
         typer.echo(f"  {variant.name}: {bundle.manifest.files[variant.file].size:,} bytes ({variant.role})")
-    for name in bundle.names("engines"):
+    for name in bundle.names("targets"):
         typer.echo(f"  {name}: {bundle.manifest.files[name].size:,} bytes")
     typer.echo(f"wrote {path} in {seconds:.1f} s; next: deploykit verify {path}")
+
+
+def _targets(names: list[str], timeout: float) -> list[Target]:
+    """Return the targets that were asked for; what is missing is said now, not after everything else is done."""
+    from deploykit.errors import ExportError
+    from deploykit.making import make_target
+
+    made = [make_target(name) for name in names]
+    for target in made:
+        if reason := target.missing():
+            raise ExportError(f"target {target.card.name!r} cannot be written here: {reason}")
+        target.timeout = timeout
+    return made
 
 
 def _export_run(folder: Path, path: Path, timeout: float) -> Bundle:

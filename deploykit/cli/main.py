@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import typer
 
 from deploykit.cli import demo, export, harden, inspect, methods, plugins, profile, serve, train, verify
-from deploykit.errors import DeploykitError, MissingExtraError, PluginError
+from deploykit.errors import DeploykitError, MissingExtraError
 
 _EPILOG: Final = "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed, 130 interrupted."
 _EXTRA_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -65,15 +65,32 @@ def run() -> None:
 
 
 def _add_plugin_verbs() -> None:
+    from deploykit.hook_calls import call_hook
     from deploykit.registry import installed
 
-    taken = {command.name for command in app.registered_commands}
-    for implementation in installed().manager.hook.deploykit_cli.get_hookimpls():
-        verbs: Iterable[tuple[str, Callable[..., None]]] = implementation.function()  # type: ignore[assignment]
-        for name, function in verbs:
+    registry = installed()
+    taken = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    for call in call_hook(registry.manager, "deploykit_cli"):
+        # A verb that cannot be had is no reason to take the other verbs away; `deploykit plugins` tells.
+        if call.error is not None:
+            registry.report(call.plugin, f"failed in deploykit_cli: {type(call.error).__name__}: {call.error}")
+            continue
+        for name, function in _verbs(call.value) or ():
             if name in taken:
-                raise PluginError(
-                    f"plugin {implementation.plugin_name!r} offers a verb {name!r}, which exists already; rename it"
-                )
+                registry.report(call.plugin, f"offers a verb {name!r}, which exists already; rename it")
+                continue
             taken.add(name)
             app.command(name)(function)
+        if _verbs(call.value) is None:
+            wanted = "deploykit_cli must yield (name, function) pairs"
+            registry.report(call.plugin, f"misuses a hook: {wanted}, got {call.value!r}")
+
+
+def _verbs(value: object) -> tuple[tuple[str, Callable[..., None]], ...] | None:
+    """Return what a plugin offers as pairs, or nothing if that is something else."""
+    if not isinstance(value, tuple):
+        return None
+    for item in value:
+        if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and callable(item[1])):
+            return None
+    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes; each loads every model.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads a worker runs slow models on.")] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Largest body of a request, in MiB.")] = 16,
+    runtime: Annotated[
+        str, typer.Option(help="What executes the files; further ones come from plugins.")
+    ] = "onnxruntime-cpu",
 ) -> None:
     """Serve bundles over HTTP (Open Inference Protocol V2: JSON, binary tensors, raw).
 
@@ -34,7 +37,7 @@ def serve(
     from deploykit_serving.settings import MEBIBYTE
 
     # Loaded once here, so that whatever is wrong is one message and an exit code, not a line in a worker's log.
-    described = [_described(model) for model in load_models(bundles).values()]
+    described = [_described(model) for model in load_models(bundles, runtime=runtime).values()]
     first = next((model for model in described if model.body), None)
 
     def tell(url: str) -> None:
@@ -47,8 +50,10 @@ def serve(
         infer = f"{url}/v2/models/{first.name}/infer"
         typer.echo(f"\ntry:\n  curl -s -H 'content-type: application/json' {infer} -d '{first.body}'\n")
 
-    further = {} if threads is None else {"threads": threads}
-    launch.serve(bundles, host, port, workers, on_ready=tell, max_body=max_body * MEBIBYTE, **further)
+    further: dict[str, Any] = {"runtime": runtime, "max_body": max_body * MEBIBYTE}
+    if threads is not None:
+        further["threads"] = threads
+    launch.serve(bundles, host, port, workers, on_ready=tell, **further)
 
 
 class _Described:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,9 +16,17 @@ from deploykit.signature import Arrays
 from deploykit_export.verification import Runner, Speed, Surroundings
 
 
-def surroundings(*, http: bool, speed: bool) -> Surroundings:
-    """Return what this machine has; what is missing or not wanted is told as a reason."""
+def surroundings(*, http: bool, speed: bool, runtimes: Sequence[str] = ()) -> Surroundings:
+    """Return what this machine has; what is missing or not wanted is told as a reason.
+
+    Raises:
+        RegistryError: there is no runtime of one of the names.
+    """
+    from deploykit.making import make_runtime
     from deploykit_serving.runtimes import open_session
+
+    for name in runtimes:
+        make_runtime(name)
 
     server = "left out with --no-http"
     if http:
@@ -26,6 +35,7 @@ def surroundings(*, http: bool, speed: bool) -> Surroundings:
         open_session=open_session,
         http=server or _server,
         speeds=_speeds if speed else "left out with --no-speed",
+        further={name: partial(open_session, runtime=name) for name in runtimes},
     )
 
 

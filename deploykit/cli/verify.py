@@ -10,6 +10,8 @@ import typer
 from deploykit.cli.options import AsJson, BundlePath
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploykit.bundle import Bundle
     from deploykit_export.proof_report import ProofReport
 
@@ -21,6 +23,9 @@ def verify(
     samples: Annotated[int, typer.Option(min=1, help="At most this many held-out samples.")] = 512,
     http: Annotated[bool, typer.Option(help="Also ask a real server over HTTP.")] = True,
     speed: Annotated[bool, typer.Option(help="Also time every variant against the float model.")] = True,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="Also run the files in this runtime of a plugin; may be given again.")
+    ] = None,
     max_loss: Annotated[
         float | None,
         typer.Option(min=0, help="How far any hop's metric may fall below the soft form's; the task says by default."),
@@ -38,7 +43,7 @@ def verify(
     from deploykit.cli.output import print_json
 
     opened = open_bundle(bundle)
-    report = run_proofs(opened, samples=samples, http=http, speed=speed, max_loss=max_loss)
+    report = run_proofs(opened, samples=samples, http=http, speed=speed, max_loss=max_loss, runtimes=runtime or ())
     if accept and report.failures:
         report = report.model_copy(update={"accepted": accept})
     publish(opened, report)
@@ -51,13 +56,21 @@ def verify(
 
 
 def run_proofs(
-    opened: Bundle, *, samples: int = 512, http: bool = True, speed: bool = True, max_loss: float | None = None
+    opened: Bundle,
+    *,
+    samples: int = 512,
+    http: bool = True,
+    speed: bool = True,
+    max_loss: float | None = None,
+    runtimes: Sequence[str] = (),
 ) -> ProofReport:
     """Run every proof that can run here."""
     from deploykit.cli.surroundings import surroundings
     from deploykit_export.verification import verify_bundle
 
-    return verify_bundle(opened, surroundings(http=http, speed=speed), samples=samples, max_loss=max_loss)
+    return verify_bundle(
+        opened, surroundings(http=http, speed=speed, runtimes=runtimes), samples=samples, max_loss=max_loss
+    )
 
 
 def publish(opened: Bundle, report: ProofReport) -> Bundle:

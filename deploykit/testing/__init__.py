@@ -10,5 +10,6 @@ from __future__ import annotations
 
 from deploykit.testing.export_contract import ExportContract
 from deploykit.testing.method_contract import MethodContract
+from deploykit.testing.offering import offered
 
-__all__ = ["ExportContract", "MethodContract"]
+__all__ = ["ExportContract", "MethodContract", "offered"]

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from deploykit.bundle import Bundle
 from deploykit.errors import SignatureError
+from deploykit.hard_form import Tolerance
 from deploykit.manifest import VariantEntry
 from deploykit.signature import BATCH, Arrays, Signature
-from deploykit_export.gap import fault, max_absolute
+from deploykit_export.gap import fault, max_absolute, within
 from deploykit_export.heldout import HELDOUT, unpack
 from deploykit_export.proof_report import Proof
 from deploykit_export.torch_hops import joined
@@ -50,6 +51,20 @@ def signature_fault(parts: list[dict[str, NDArray[Any]]], signature: Signature) 
     except SignatureError as error:
         return str(error)
     return ""
+
+
+def prove_determinism(name: str, answers: Arrays, again: Arrays) -> Proof:
+    """Prove that two runs on the same samples give the same bits.
+
+    Args:
+        name: of the file, and of the runtime where that is not the reference.
+    """
+    exact = within(answers, again, Tolerance())
+    return Proof(
+        name=f"determinism {name}",
+        status="passed" if exact else "failed",
+        detail="two runs give the same bits" if exact else "two runs on the same samples differ",
+    )
 
 
 def prove_batch(bundle: Bundle, variant: VariantEntry, answers: Arrays, ones: Arrays) -> Proof:

@@ -56,9 +56,12 @@ def main(path: Path) -> None:
 def _write(item: Mapping[str, Any], signature: Signature, metadata: Mapping[str, str]) -> dict[str, Any]:
     # Translations first: importing their module registers the operators that the program refers to.
     table: dict[Any, Callable[..., Any]] = {OPERATOR: _translate_mark}
+    opset: int | None = None  # torch's default
     if item["translations"]:
-        module, _, function = item["translations"].partition(":")
-        table |= getattr(importlib.import_module(module), function)()
+        name, _, function = item["translations"].partition(":")
+        module = importlib.import_module(name)
+        table |= getattr(module, function)()
+        opset = getattr(module, "OPSET", None)  # for operators newer than the default, such as blockwise int4
     program = torch.export.load(item["program"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -66,6 +69,7 @@ def _write(item: Mapping[str, Any], signature: Signature, metadata: Mapping[str,
             program,
             dynamo=True,
             custom_translation_table=table,
+            opset_version=opset,
             input_names=[spec.name for spec in signature.inputs],
             output_names=[spec.name for spec in signature.outputs],
             external_data=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -48,11 +48,13 @@ class Surroundings:
         open_session: loads a file's bytes into the reference runtime.
         http: opens a server for the bundle; gives, by variant name, what asks it.
         speeds: measures each hard variant against the baseline, by variant name.
+        further: loads a file's bytes into another runtime, by the runtime's name.
     """
 
     open_session: Callable[[bytes], Runner]
     http: Callable[[Bundle], AbstractContextManager[Callable[[str], Runner]]] | str = "no server was asked for"
     speeds: Callable[[Bundle], Mapping[str, Speed]] | str = "no measurement was asked for"
+    further: Mapping[str, Callable[[bytes], Runner]] = field(default_factory=dict)
 
 
 def verify_bundle(
@@ -74,6 +76,8 @@ def verify_bundle(
     for variant in bundle.manifest.hard_variants:
         run.runtime_hop(variant, surroundings.open_session)
         run.proofs += file_proofs.prove_file(bundle, variant, run.batches[0])
+    for runtime, open_session in surroundings.further.items():
+        run.further_hops(runtime, open_session)
     run.http_hop(surroundings.http)
     run.proofs += file_proofs.prove_speed(bundle, surroundings.speeds)
     if task is not None:
@@ -177,16 +181,30 @@ class _Run:
         self.answers[variant.name] = answers
         self._compare(name, f"parity {variant.name}", answers, answer_proofs.signature_fault(parts, self.signature))
         self.proofs.append(answer_proofs.prove_recorded(self.bundle, variant, session))
-        exact = within(answers, again, Tolerance())
-        self.proofs.append(
-            Proof(
-                name=f"determinism {variant.name}", status="passed" if exact else "failed",
-                detail="two runs give the same bits" if exact else "two runs on the same samples differ",
-            )
-        )  # fmt: skip
+        self.proofs.append(answer_proofs.prove_determinism(variant.name, answers, again))
         self.proofs.append(answer_proofs.prove_batch(self.bundle, variant, answers, ones))
         if self.forms is not None:
             self.proofs += file_proofs.prove_decisions(self.bundle, variant, self.forms, batches)
+
+    def further_hops(self, runtime: str, open_session: Callable[[bytes], Runner]) -> None:
+        """Run every file in another runtime, twice; it need not accept all of them, but one."""
+        refused = []
+        for variant in self.bundle.manifest.hard_variants:
+            name = f"{runtime} {variant.name}"
+            try:
+                session = open_session(self.bundle.read(variant.file))
+                parts = [session.run(batch) for batch in self._batches_for(variant)]
+                again = [session.run(batch) for batch in self._batches_for(variant)]
+                answers, repeated = joined(parts, self.signature), joined(again, self.signature)
+            except Exception as error:  # whatever a foreign engine raises, this file does not run there
+                refused.append(str(error))
+                self.hops.append(HopResult(name=name, status="not run", reason=str(error)))
+                continue
+            self._compare(name, f"parity {name}", answers, answer_proofs.signature_fault(parts, self.signature))
+            self.proofs.append(answer_proofs.prove_determinism(name, answers, repeated))
+        if len(refused) == len(self.bundle.manifest.hard_variants):
+            detail = f"it runs no file of this bundle: {refused[0]}"
+            self.proofs.append(Proof(name=f"parity {runtime}", status="failed", detail=detail))
 
     def http_hop(self, http: Callable[[Bundle], AbstractContextManager[Callable[[str], Runner]]] | str) -> None:
         """Ask a real server and compare with the same file in process."""

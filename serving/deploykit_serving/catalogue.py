@@ -47,7 +47,7 @@ class Catalogue:
             Exception: a bundle cannot be served; logged, and ``state`` is ``failed``.
         """
         try:
-            self.models = load_models(settings.bundles, unproven=settings.unproven)
+            self.models = load_models(settings.bundles, unproven=settings.unproven, runtime=settings.runtime)
         except DeploykitError as error:
             self.state = "failed"
             _log.error("the models cannot be served: %s", error)

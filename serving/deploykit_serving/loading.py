@@ -19,7 +19,7 @@ from deploykit.making import make_decoder
 from deploykit.signature import Arrays
 from deploykit_serving.models import LoadedModel, Variant
 from deploykit_serving.proofs import check_proofs
-from deploykit_serving.runtimes import RuntimeOptions, open_session
+from deploykit_serving.runtimes import REFERENCE, RuntimeOptions, open_session
 from deploykit_serving.samples import HeldOut, held_out, made_up
 
 TARGET: Final = "onnxruntime"
@@ -30,12 +30,13 @@ _log = logging.getLogger("deploykit.serving")
 
 
 def load_models(
-    paths: Sequence[Path], options: RuntimeOptions | None = None, *, unproven: bool = False
+    paths: Sequence[Path], options: RuntimeOptions | None = None, *, unproven: bool = False, runtime: str = REFERENCE
 ) -> dict[str, LoadedModel]:
     """Load bundles to be served side by side.
 
     Args:
         unproven: also those whose proofs failed.
+        runtime: the registered runtime that executes the files.
 
     Raises:
         ServingError: two bundles have one name, a proof failed, or a bundle does not answer as its samples say.
@@ -53,15 +54,15 @@ def load_models(
         owners[name] = path
         if not unproven:
             check_proofs(bundle)
-        models[name] = load_model(bundle, options)
+        models[name] = load_model(bundle, options, runtime)
     return models
 
 
-def load_model(bundle: Bundle, options: RuntimeOptions | None = None) -> LoadedModel:
+def load_model(bundle: Bundle, options: RuntimeOptions | None = None, runtime: str = REFERENCE) -> LoadedModel:
     """Load one bundle: open a session for each variant, warm them up and test the hard ones.
 
     Raises:
-        ServingError: no variant is for ONNX Runtime, it refuses one, or the self-test fails; says by how much.
+        ServingError: no variant is for ONNX Runtime, the runtime refuses one, or the self-test fails; says by how much.
         BundleError: a file was changed, or the samples cannot be read.
     """
     manifest = bundle.manifest
@@ -79,7 +80,7 @@ def load_model(bundle: Bundle, options: RuntimeOptions | None = None) -> LoadedM
     variants = {}
     for entry in entries:
         try:
-            session = open_session(bundle.read(entry.file), options=options)
+            session = open_session(bundle.read(entry.file), runtime, options)
         except ServingError as error:
             raise ServingError(f"{bundle.path}: variant {entry.name!r}: {error}") from error
         variants[entry.name] = Variant(entry, session)

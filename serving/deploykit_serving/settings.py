@@ -9,6 +9,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploykit.errors import ServingError
+from deploykit_serving.runtimes import REFERENCE
 
 VARIABLE: Final = "DEPLOYKIT_SERVING"
 PARENT: Final = "DEPLOYKIT_SERVING_PARENT"
@@ -29,6 +30,7 @@ class ServingSettings(BaseModel):
         body_timeout: seconds a caller may take to send a body.
         unproven: serve bundles whose proofs failed, which ``verify`` needs in order to prove them again.
         drain_timeout: seconds that requests in flight have at shutdown.
+        runtime: name of the registered runtime that executes the files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,7 @@ class ServingSettings(BaseModel):
     body_timeout: float = Field(30.0, gt=0)
     unproven: bool = False
     drain_timeout: int = Field(30, ge=0)
+    runtime: str = REFERENCE
 
     @classmethod
     def from_environment(cls) -> ServingSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploykit import DecoderCard, MethodCard, TaskCard
+from deploykit import DecoderCard, MethodCard, RuntimeCard, TargetCard, TaskCard
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,14 @@ def test_an_implementation_reads_module_colon_class(target: str) -> None:
         MethodCard("steps.sigmoid", "s", target)
 
 
-@pytest.mark.parametrize(("card", "kind"), [(TaskCard, "task"), (DecoderCard, "decoder")])
+@pytest.mark.parametrize(
+    ("card", "kind"), [(TaskCard, "task"), (DecoderCard, "decoder"), (TargetCard, "target"), (RuntimeCard, "runtime")]
+)
 @pytest.mark.parametrize("name", ["Digits", "a.b", "", "-x", "1x", "a b"])
 def test_tasks_and_decoders_have_plain_names(card: type[TaskCard] | type[DecoderCard], kind: str, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{kind} name must be lower case letters, digits, '-' or '_', got"):
+    with pytest.raises(
+        ValueError, match=rf"{kind} name must be lower case letters, digits, '-' or '_', beginning with a letter, got"
+    ):
         card(name, "s", "m:A")
     with pytest.raises(ValueError, match=rf"{kind} 'fine': implementation must read"):
         card("fine", "s", "m")

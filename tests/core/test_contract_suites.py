@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from deploykit import Method, installed
-from deploykit.cards import MethodCard, TaskCard
+from deploykit import Method
 from deploykit.errors import SignatureError
-from deploykit.testing import ExportContract, MethodContract
+from deploykit.testing import ExportContract, MethodContract, offered
 from tests.core.broken_methods import (
     METHODS,
     Bursting,
@@ -43,19 +41,10 @@ from tests.core.honest_method import Cloud, FarCloud, Honest
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offer the methods and tasks above as a plugin would."""
-    home = types.ModuleType("deploykit_suites_home")
-    monkeypatch.setitem(sys.modules, home.__name__, home)
-    registry = installed()
-    for task in (Cloud, FarCloud):
-        setattr(home, task.__name__, task)
-        name = task.__name__.lower()
-        monkeypatch.setitem(registry._tasks.cards, name, TaskCard(name, "s", f"{home.__name__}:{task.__name__}"))
-    for method in METHODS:
-        setattr(home, method.__name__, method)
-        card = MethodCard(name_of(method), "s", f"{home.__name__}:{method.__name__}", ("cloud",))
-        monkeypatch.setitem(registry._methods.cards, card.name, card)
+def registered() -> Iterator[None]:
+    methods = {name_of(method): method for method in METHODS}
+    with offered(methods=methods, tasks={"cloud": Cloud, "farcloud": FarCloud}):
+        yield
 
 
 def name_of(method: type) -> str:

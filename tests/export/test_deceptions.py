@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import deploykit
-from deploykit import Bundle, Signature, TensorSpec, installed
+from deploykit import Bundle, Signature, TensorSpec
 from deploykit.bundle_writer import extend_bundle
-from deploykit.cards import MethodCard, TaskCard
 from deploykit.decisions import Decision
 from deploykit.hard_form import HardForm, Promise, Tolerance
 from deploykit.lifecycle import build, harden
 from deploykit.making import make_method, make_task
+from deploykit.testing import offered
 from deploykit_export.bundle_export import export_bundle
 from deploykit_export.heldout import HELDOUT, pack, unpack
 from deploykit_export.onnx_import import import_onnx
@@ -59,21 +58,14 @@ class Fickle(Honest):
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Any:
-    home = types.ModuleType("deploykit_deceptions_home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, home.__name__, home)
-        for part in (Cloud, Honest, Quiet, Tieing, Fickle):
-            setattr(home, part.__name__, part)
-        patch.setitem(installed()._tasks.cards, "cloud", TaskCard("cloud", "s", f"{home.__name__}:Cloud"))
-        for part in (Honest, Quiet, Tieing, Fickle):
-            name = f"lies.{part.__name__.lower()}"
-            card = MethodCard(name, "s", f"{home.__name__}:{part.__name__}", ("cloud",))
-            patch.setitem(installed()._methods.cards, name, card)
+    liars = {f"lies.{part.__name__.lower()}": part for part in (Honest, Quiet, Tieing, Fickle)}
+    with offered(methods=liars, tasks={"cloud": Cloud}):
         yield
 
 
 def written(name: str, folder: Path) -> Bundle:
     task = make_task("cloud")
+    torch.manual_seed(0)  # fixtures of a module are made before the seed that every test starts from
     soft = build(make_method(f"lies.{name}"), task).eval()
     return export_bundle(soft, harden(soft), folder / f"{name}.bundle", task="cloud", heldout=task.samples("test"))
 

@@ -12,8 +12,9 @@ from onnx import parser
 from deploykit import Dim, Signature, TensorSpec
 from deploykit.bundle_writer import extend_bundle
 from deploykit.errors import ExportError, MissingExtraError
+from deploykit.making import make_target
 from deploykit_export import tensorrt_engine
-from deploykit_export.bundle_engines import REPORT, add_engines
+from deploykit_export.bundle_targets import add_target, target_report
 from deploykit_export.onnx_import import import_onnx
 from deploykit_export.tensorrt_engine import build_engine, installed_builder
 
@@ -94,16 +95,19 @@ def test_profiles_follow_the_signature() -> None:
 def test_engines_go_into_the_bundle_with_a_report(tmp_path: Path) -> None:
     bundle = import_onnx(model(GOOD), tmp_path / "m.bundle")
     variants = [{**bundle.manifest.variants[0].model_dump(), "targets": ("onnxruntime", "tensorrt")}]
-    extended = add_engines(extend_bundle(bundle, {}, {"variants": variants}))
-    report = json.loads(extended.read(REPORT))
-    assert report["onnx"]["built"]
-    assert extended.read(report["onnx"]["file"])
-    again = add_engines(extended, target="SM120")
-    assert len(again.names("engines")) == 1  # the one for the other target went
+    extended = add_target(extend_bundle(bundle, {}, {"variants": variants}), make_target("tensorrt"))
+    report = json.loads(extended.read(target_report("tensorrt")))
+    assert report["onnx"]["written"]
+    (file,) = report["onnx"]["files"]
+    assert extended.read(file)
+    other = make_target("tensorrt")
+    other.compute_capability = "SM120"  # type: ignore[attr-defined]
+    (again,) = add_target(extended, other).names("targets")
+    assert again.endswith("-sm120.plan")  # the one for the other target went
 
 
 @needs_rtx
 def test_a_bundle_without_anything_for_tensorrt_is_refused(tmp_path: Path) -> None:
     bundle = import_onnx(model(GOOD), tmp_path / "m.bundle")
-    with pytest.raises(ExportError, match="no variant is written for tensorrt"):
-        add_engines(bundle)
+    with pytest.raises(ExportError, match="no variant is written for 'tensorrt'"):
+        add_target(bundle, make_target("tensorrt"))

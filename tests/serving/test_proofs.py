@@ -111,7 +111,7 @@ def test_a_promise_loosened_after_the_proof(tmp_path: Path) -> None:
 
 def test_engines_and_profiles_do_not_touch_the_proof(tmp_path: Path) -> None:
     bundle = bundle_with(tmp_path, ("oracle", "passed"))
-    check_proofs(extend_bundle(bundle, {"engines/x/onnx.plan": b"e", "profiles/host.json": b"{}"}))
+    check_proofs(extend_bundle(bundle, {"targets/x/onnx/onnx.plan": b"e", "profiles/host.json": b"{}"}))
 
 
 @pytest.mark.parametrize("changes", [{"files": {}}, {"files": None}, {"files": "all"}])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import sys
-import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from deploykit import Decision, HardForm, Method, Samples, Signature, Task, TensorSpec, TrainingPlan
-from deploykit.cards import MethodCard, TaskCard
 from deploykit.errors import TrainingError
 from deploykit.hardening import state_digest
+from deploykit.testing import offered
 from deploykit_training import RunRecord, open_run, train
 from deploykit_training import run_folder as folder_module
 from deploykit_training.training import evaluate, new_record, soft_from_run
@@ -88,20 +86,11 @@ seen: list[float] = []
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offer the methods and the task above as a plugin would."""
-    from deploykit import installed
-
-    home = types.ModuleType("deploykit_test_home")
-    home.Noisy, home.Adam, home.Sides = Noisy, Adam, Sides  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "deploykit_test_home", home)
-    registry = installed()
-    for name in ("Noisy", "Adam"):
-        card = MethodCard(f"test.{name.lower()}", "s", f"deploykit_test_home:{name}", ("sides",))
-        monkeypatch.setitem(registry._methods.cards, card.name, card)
-    monkeypatch.setitem(registry._tasks.cards, "sides", TaskCard("sides", "s", "deploykit_test_home:Sides"))
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Sides, "poison", False)
     seen.clear()
+    with offered(methods={"test.noisy": Noisy, "test.adam": Adam}, tasks={"sides": Sides}):
+        yield
 
 
 def record(method: str = "test.noisy", **changes: Any) -> RunRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from deploykit_serving.runtimes.runtime import RuntimeOptions, Session, open_session
+from deploykit.runtime import RuntimeOptions, Session
+from deploykit_serving.runtimes.opening import REFERENCE, open_session
 
-__all__ = ["RuntimeOptions", "Session", "open_session"]
+__all__ = ["REFERENCE", "RuntimeOptions", "Session", "open_session"]

@@ -1,0 +1,62 @@
+"""Runtime: what executes a variant's file, behind one protocol."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from deploykit.cards import RuntimeCard
+    from deploykit.signature import Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """How a session runs.
+
+    Attributes:
+        threads: threads inside one operator.
+        spin: let idle threads spin; lowest latency for one stream, wasteful in a server.
+    """
+
+    threads: int = 1
+    spin: bool = False
+
+
+class Session(Protocol):
+    """A loaded model; ``run`` may be called from several threads."""
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name for inputs by name; inputs have been checked against the signature.
+
+        Inputs must not be written to, and outputs must be the caller's own.
+        """
+        ...
+
+
+class Runtime(ABC):
+    """An engine that loads ONNX files.
+
+    Attributes:
+        card: set by the registry.
+    """
+
+    card: RuntimeCard
+
+    def missing(self) -> str:
+        """Return why it cannot run on this machine, with the way to mend it; empty if it can."""
+        return ""
+
+    @abstractmethod
+    def open_session(self, model: bytes, options: RuntimeOptions) -> Session:
+        """Load a model.
+
+        Args:
+            model: the checked bytes of the file, never a path: what was verified is what runs.
+
+        Raises:
+            ServingError: the runtime does not accept the model; say which operator or why.
+        """
