@@ -31,7 +31,15 @@ class DeploykitError(Exception):
 
 
 class ConfigError(DeploykitError):
-    """A setting is unknown, missing or out of range."""
+    """A setting is unknown, missing or out of range.
+
+    Attributes:
+        as_flags: the same text for people who gave the settings as command-line flags; empty if there is no other.
+    """
+
+    def __init__(self, text: str, as_flags: str = "") -> None:
+        super().__init__(text)
+        self.as_flags = as_flags
 
 
 class ContractError(DeploykitError):

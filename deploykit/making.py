@@ -18,7 +18,6 @@ from deploykit.target import Target
 from deploykit.task import Task
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-PartT = TypeVar("PartT")
 
 
 def make_method(name: str, config: Mapping[str, Any] | None = None, registry: Registry | None = None) -> Method[Any]:
@@ -38,7 +37,7 @@ def make_method(name: str, config: Mapping[str, Any] | None = None, registry: Re
 def make_task(name: str, registry: Registry | None = None) -> Task:
     """Return the task called ``name``; raises as :func:`make_method`."""
     card = (registry or installed()).card(TaskCard, name)
-    task = _implementation(card, Task)()
+    task: Task = _implementation(card, Task)()
     task.card = card
     return task
 
@@ -47,7 +46,7 @@ def make_decoder(name: str, config: Mapping[str, Any] | None = None, registry: R
     """Return the decoder called ``name`` with the given settings; raises as :func:`make_method`."""
     card = (registry or installed()).card(DecoderCard, name)
     decoder_type = _implementation(card, Decoder)
-    decoder = decoder_type(validated(decoder_type.Config, config or {}, name))
+    decoder: Decoder = decoder_type(validated(decoder_type.Config, config or {}, name))
     decoder.card = card
     return decoder
 
@@ -55,7 +54,7 @@ def make_decoder(name: str, config: Mapping[str, Any] | None = None, registry: R
 def make_target(name: str, registry: Registry | None = None) -> Target:
     """Return the target called ``name``; raises as :func:`make_method`."""
     card = (registry or installed()).card(TargetCard, name)
-    target = _implementation(card, Target)()
+    target: Target = _implementation(card, Target)()
     target.card = card
     return target
 
@@ -63,7 +62,7 @@ def make_target(name: str, registry: Registry | None = None) -> Target:
 def make_runtime(name: str, registry: Registry | None = None) -> Runtime:
     """Return the runtime called ``name``; raises as :func:`make_method`."""
     card = (registry or installed()).card(RuntimeCard, name)
-    runtime = _implementation(card, Runtime)()
+    runtime: Runtime = _implementation(card, Runtime)()
     runtime.card = card
     return runtime
 
@@ -76,21 +75,35 @@ def validated(config_type: type[ConfigT], settings: Mapping[str, Any], owner: st
     """
     for name in settings:
         if name not in config_type.model_fields:
-            known = sorted(config_type.model_fields)
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(known) or 'no settings'}."
-            raise ConfigError(f"{owner} has no setting {name!r}. {hint}")
+            raise _unknown_setting(name, sorted(config_type.model_fields), owner)
     try:
         return config_type.model_validate(dict(settings))
     except ValidationError as error:
         faults = [
-            f"{owner}: setting {'.'.join(str(part) for part in fault['loc'])!r}: {fault['msg']}, got {fault['input']!r}"
-            for fault in error.errors()
+            (".".join(str(part) for part in fault["loc"]), fault["msg"], fault["input"]) for fault in error.errors()
         ]
-        raise ConfigError("\n".join(faults)) from error
+        raise ConfigError(
+            "\n".join(f"{owner}: setting {name!r}: {words}, got {got!r}" for name, words, got in faults),
+            as_flags="\n".join(
+                f"{owner}: {_flag(name)} {words.removeprefix('Input ')}, got {got}" for name, words, got in faults
+            ),
+        ) from error
 
 
-def _implementation(card: Card, wanted: type[PartT]) -> type[PartT]:
+def _unknown_setting(name: str, known: list[str], owner: str) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(known) or 'no settings'}."
+    flags = f"Did you mean {_flag(near[0])}?" if near else f"It has: {', '.join(map(_flag, known)) or 'no flags'}."
+    return ConfigError(
+        f"{owner} has no setting {name!r}. {hint}", as_flags=f"{owner} has no flag {_flag(name)}. {flags}"
+    )
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _implementation(card: Card, wanted: type[Any]) -> Any:
     got = load_implementation(card)
     if not issubclass(got, wanted):
         raise PluginError(

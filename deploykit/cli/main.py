@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Final
 
 import typer
 
 from deploykit.cli import demo, export, harden, inspect, methods, plugins, profile, serve, train, verify
+from deploykit.cli.plugin_verbs import add_plugin_verbs
 from deploykit.errors import DeploykitError, MissingExtraError
 
 _EPILOG: Final = "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed, 130 interrupted."
@@ -41,7 +41,7 @@ app.command("demo")(demo.demo)
 def run() -> None:
     """Run the command line and leave the process with its exit code."""
     try:
-        _add_plugin_verbs()
+        add_plugin_verbs(app)
         app()
     except DeploykitError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,35 +62,3 @@ def run() -> None:
         print(f"error: {type(error).__name__}: {error}\nThis is a fault of deploykit or of a plugin; "
               "set DEPLOYKIT_TRACEBACK=1 to see where.", file=sys.stderr)  # fmt: skip
         sys.exit(1)
-
-
-def _add_plugin_verbs() -> None:
-    from deploykit.hook_calls import call_hook
-    from deploykit.registry import installed
-
-    registry = installed()
-    taken = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    for call in call_hook(registry.manager, "deploykit_cli"):
-        # A verb that cannot be had is no reason to take the other verbs away; `deploykit plugins` tells.
-        if call.error is not None:
-            registry.report(call.plugin, f"failed in deploykit_cli: {type(call.error).__name__}: {call.error}")
-            continue
-        for name, function in _verbs(call.value) or ():
-            if name in taken:
-                registry.report(call.plugin, f"offers a verb {name!r}, which exists already; rename it")
-                continue
-            taken.add(name)
-            app.command(name)(function)
-        if _verbs(call.value) is None:
-            wanted = "deploykit_cli must yield (name, function) pairs"
-            registry.report(call.plugin, f"misuses a hook: {wanted}, got {call.value!r}")
-
-
-def _verbs(value: object) -> tuple[tuple[str, Callable[..., None]], ...] | None:
-    """Return what a plugin offers as pairs, or nothing if that is something else."""
-    if not isinstance(value, tuple):
-        return None
-    for item in value:
-        if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and callable(item[1])):
-            return None
-    return value

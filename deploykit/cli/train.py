@@ -39,7 +39,7 @@ def train(
     Examples: deploykit train binarized.biper --task digits --frequency 10 · deploykit train pruned.gate --keep 0.25
     """
     from deploykit.errors import ConfigError, TrainingError
-    from deploykit.making import make_task
+    from deploykit.making import make_method, make_task
     from deploykit.registry import installed
 
     settings = settings_from(context.args)
@@ -48,6 +48,10 @@ def train(
         raise ConfigError(f"{method} names no task of its own; give one: --task NAME")
     task = task or card.tasks[0]
     folder = out or Path("runs") / f"{task}-{method}"
+    try:
+        make_method(method, settings)
+    except ConfigError as error:
+        raise ConfigError(error.as_flags or str(error)) from error
     from lightning_fabric import Fabric
 
     from deploykit_training.training import evaluate, new_record

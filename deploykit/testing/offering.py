@@ -34,16 +34,18 @@ def offered(
         on: the tasks that the methods' cards name; by default the names of ``tasks``.
 
     Raises:
+        ValueError: a name is malformed.
         PluginError: the registry does not take them; the text is what the plugin's author would read.
     """
     name = f"offered-{next(_numbers)}"
     home = types.ModuleType(name.replace("-", "_"))
-    sys.modules[home.__name__] = home
     kinds = {"method": methods, "task": tasks, "decoder": decoders, "target": targets, "runtime": runtimes}
+    on = on or tuple(tasks or ())
     for kind, classes in kinds.items():
-        cards = tuple(_card(kind, key, home, item, on or tuple(tasks or ())) for key, item in (classes or {}).items())
+        cards = tuple(_card(kind, key, home, item, on) for key, item in (classes or {}).items())
         if cards:
             setattr(home, _HOOK_OF[kind], hookimpl(_returning(cards)))
+    sys.modules[home.__name__] = home
     try:
         record = installed().offer(home, name)
         if record.failure:

@@ -83,10 +83,16 @@ def test_an_unknown_method_suggests_the_nearest_without_a_traceback(call: Call) 
 def test_an_unknown_setting_is_told(call: Call, tmp_path: Path) -> None:
     code, _, err = call("train", "plain.passthrough", "--task", "digits", "--rate", "3", "--out", tmp_path / "r")
     assert code == 1
-    assert "error: plain.passthrough has no setting 'rate'. It has: no settings." in err
+    assert "error: plain.passthrough has no flag --rate. It has: no flags." in err
     code, _, err = call("train", "pruned.gate", "--kep", "0.5", "--out", tmp_path / "r")
     assert code == 1
-    assert "pruned.gate has no setting 'kep'. Did you mean 'keep'?" in err
+    assert "pruned.gate has no flag --kep. Did you mean --keep?" in err
+    code, _, err = call("train", "pruned.gate", "--keep", "1.5", "--out", tmp_path / "r")
+    assert code == 1
+    assert "error: pruned.gate: --keep should be less than or equal to 1, got 1.5" in err
+    code, _, err = call("train", "routed.fff", "--leaf-width", "wide", "--out", tmp_path / "r")
+    assert code == 1
+    assert "error: routed.fff: --leaf-width should be a valid integer, unable to parse" in err
     code, _, err = call("train", "plain.passthrough", "stray", "--out", tmp_path / "r")
     assert code == 1
     assert "did not understand 'stray': settings are given as --name value" in err
@@ -101,7 +107,8 @@ def test_plugins_are_shown_with_their_hooks(call: Call) -> None:
     assert plugins["plain"]["distribution"] == "deploykit"
     code, out, _ = call("plugins")
     assert code == 0
-    assert "deploykit_methods" in out
+    assert "method plain.passthrough" in out
+    assert "runtime onnxruntime-cpu" in out
 
 
 @pytest.mark.parametrize("arguments", [("nonsense",), ("methods", "--nonsense"), ("inspect",)])

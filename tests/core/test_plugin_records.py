@@ -1,0 +1,93 @@
+"""What the registry notices of plugins that load: heavy imports with their time, offers, later faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from deploykit import MethodCard, RuntimeCard, TargetCard, hookimpl, installed
+from deploykit.errors import PluginError, UnknownNameError
+from deploykit.making import make_runtime, make_target
+from deploykit.registry import Registry
+from deploykit.runtime import Runtime
+from deploykit.target import Target
+from deploykit.testing import offered
+
+
+def test_a_heavy_import_at_discovery_is_told_with_its_time(tmp_path: Path) -> None:
+    # In a process of its own: here everything heavy was imported long ago.
+    (tmp_path / "greedy.py").write_text("import sklearn.utils\n")
+    (tmp_path / "modest.py").write_text("import json\n")
+    program = """
+from importlib.metadata import EntryPoint
+from deploykit.registry import Registry
+registry = Registry([EntryPoint(name, name, "deploykit") for name in ("greedy", "modest")])
+print(registry.failures, *registry.remarks, sep="\\n")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+    )  # fmt: skip
+    failures, *remarks = done.stdout.splitlines()
+    assert failures == "[]"
+    (remark,) = remarks
+    assert remark.startswith("plugin 'greedy' imports scipy, sklearn at discovery, which took ")
+    assert remark.endswith(
+        "s of everybody's start; import it in the module that the card names, not in the module of the entry point"
+    )
+
+
+def test_a_record_says_what_is_offered() -> None:
+    module = types.ModuleType("several")
+    cards = {
+        "deploykit_methods": [MethodCard("steps.sigmoid", "s", "m:A")],
+        "deploykit_targets": [TargetCard("header", "s", "m:B")],
+        "deploykit_runtimes": [RuntimeCard("slow", "s", "m:C")],
+    }
+    for hook, offers in cards.items():
+        setattr(module, hook, hookimpl(lambda offers=tuple(offers): offers))
+    registry = Registry([])
+    record = registry.offer(module, "several")
+    assert record.failure == ""
+    assert set(record.offers) == {"method steps.sigmoid", "target header", "runtime slow"}
+    assert list(registry.targets) == ["header"]
+    assert list(registry.runtimes) == ["slow"]
+    registry.withdraw("several")
+    assert not {*registry.methods, *registry.targets, *registry.runtimes}
+    assert registry.plugins == []
+
+
+def test_a_later_fault_is_recorded_once() -> None:
+    registry = Registry([])
+    registry.offer(types.ModuleType("late"), "late")
+    registry.report("late", "offers a verb 'train', which exists already; rename it")
+    registry.report("late", "something else")
+    assert registry.failures == ["plugin 'late' offers a verb 'train', which exists already; rename it"]
+
+
+def test_targets_and_runtimes_must_be_of_their_kind() -> None:
+    with offered(targets={"odd": Runtime}, runtimes={"odd": Target}):
+        with pytest.raises(PluginError, match=r"odd: .* must be a subclass of deploykit.Target, got .*Runtime"):
+            make_target("odd")
+        with pytest.raises(PluginError, match=r"odd: .* must be a subclass of deploykit.Runtime, got .*Target"):
+            make_runtime("odd")
+    with offered(targets={"bare": Target}), pytest.raises(PluginError, match="lacks write; every plugin writes those"):
+        make_target("bare")
+    with pytest.raises(UnknownNameError, match=r"no runtime 'onnxruntime'.* Did you mean 'onnxruntime-cpu'\?"):
+        make_runtime("onnxruntime")
+
+
+def test_what_is_offered_for_a_test_is_gone_after_it() -> None:
+    class Odd(Target):
+        pass
+
+    with offered(targets={"odd": Odd}):
+        assert "odd" in installed().targets
+    assert "odd" not in installed().targets
+    with pytest.raises(ValueError, match="target name must be lower case"), offered(targets={"Odd": Odd}):
+        pass
+    assert installed().failures == []
