@@ -18,7 +18,7 @@ def add_plugin_verbs(app: typer.Typer) -> None:
     from deploykit.registry import installed
 
     registry = installed()
-    taken = {item.name for item in (*app.registered_commands, *app.registered_groups)}
+    taken = {item.name for item in app.registered_commands} | {item.name for item in app.registered_groups}
     for call in call_hook(registry.manager, "deploykit_cli"):
         if call.error is not None:
             registry.report(call.plugin, f"failed in deploykit_cli: {type(call.error).__name__}: {call.error}")

@@ -200,7 +200,12 @@ def test_a_failing_proof_ends_with_three_unless_accepted(call: Call, bundle: Pat
         ("onnx", ("export", "model.onnx"), r"onnx is not installed; .*'.\[export\]'"),
         ("onnx", ("verify", "plain.bundle"), r"onnx is not installed; .*'.\[export\]'"),
         ("bentoml", ("serve", "plain.bundle"), r"bentoml is not installed; .*'.\[serve\]'"),
-        ("onnxruntime", ("serve", "plain.bundle"), r"onnxruntime is not installed; .*'.\[serve\]'"),
+        (
+            "onnxruntime",
+            ("serve", "plain.bundle"),
+            r"plain.bundle: variant 'onnx': runtime 'onnxruntime-cpu' cannot run here: "
+            r"onnxruntime is not installed; .*'.\[serve\]'",
+        ),
     ],
 )
 def test_a_missing_package_names_its_extra(trained: Path, without: str, arguments: tuple[str, ...], words: str) -> None:

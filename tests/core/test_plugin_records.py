@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploykit import MethodCard, RuntimeCard, TargetCard, hookimpl, installed
+from deploykit.cards import Card
 from deploykit.errors import PluginError, UnknownNameError
 from deploykit.making import make_runtime, make_target
 from deploykit.registry import Registry
@@ -43,7 +44,7 @@ print(registry.failures, *registry.remarks, sep="\\n")
 
 def test_a_record_says_what_is_offered() -> None:
     module = types.ModuleType("several")
-    cards = {
+    cards: dict[str, list[Card]] = {
         "deploykit_methods": [MethodCard("steps.sigmoid", "s", "m:A")],
         "deploykit_targets": [TargetCard("header", "s", "m:B")],
         "deploykit_runtimes": [RuntimeCard("slow", "s", "m:C")],
