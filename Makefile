@@ -1,4 +1,4 @@
-# Four commands at home and in CI: demo, test, check, fix; bench writes docs/benchmarks.md.
+# Four commands at home and in CI: demo, test, check, fix; docs builds the pages, bench writes docs/benchmarks.md.
 # Nothing is needed but Python 3.11 or newer, make and pip.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 RUN_ENV := OMP_NUM_THREADS=1 BENTOML_DO_NOT_TRACK=True
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test check fix docs bench clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -24,7 +24,7 @@ $(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.developer: $(VENV)/.user
 	@echo "== installing what tests and checks need"
-	$(PIP) --editable '.[all-cpu,dev,tensorrt-rtx]'
+	$(PIP) --editable '.[all-cpu,dev,docs,tensorrt-rtx]'
 	@# Only its model files and its own post-processing are wanted; its dependencies would bring a second OpenCV.
 	$(PIP) --no-deps rapidocr-onnxruntime
 	@touch $@
@@ -45,8 +45,12 @@ fix: $(VENV)/.developer
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.developer
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
 bench: $(VENV)/.developer
 	$(RUN_ENV) $(BIN)/python benchmarks/run_all.py
 
 clean:
-	rm -rf $(VENV) bundles runs dist
+	rm -rf $(VENV) bundles runs dist site
