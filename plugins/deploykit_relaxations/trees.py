@@ -13,6 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from deploykit_relaxations.binary import hard_bit
+from deploykit_relaxations.straight_through import straight_through
+
 
 def node_bits(scores: Tensor) -> Tensor:
     """Return 1.0 where a node sends its sample right and 0.0 elsewhere; the hard twin of a sigmoid.
@@ -23,13 +26,13 @@ def node_bits(scores: Tensor) -> Tensor:
     >>> node_bits(torch.tensor([-1.0, 0.0, -0.0, 2.0]))
     tensor([0., 1., 1., 1.])
     """
-    return (scores >= 0).to(scores.dtype)
+    return hard_bit(scores)
 
 
 def straight_through_bits(scores: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Return the bits themselves, with the gradient of ``sigmoid(scores / temperature)``.
 
-    The value is exactly 0 or 1, because the soft part that is added and taken away again is the same number.
+    The value is exactly 0 or 1, see :func:`~deploykit_relaxations.straight_through.straight_through`.
 
     Shapes:
         scores: any; the result has the same shape.
@@ -45,8 +48,7 @@ def straight_through_bits(scores: Tensor, temperature: float | Tensor = 1.0) -> 
     >>> scores.grad
     tensor([0.1050, 0.2500])
     """
-    soft = torch.sigmoid(scores / temperature)
-    return node_bits(scores) + (soft - soft.detach())
+    return straight_through(node_bits(scores), torch.sigmoid(scores / temperature))
 
 
 def path_products(bits: Tensor) -> Tensor:
@@ -104,7 +106,7 @@ def tree_leaf(scores: Tensor) -> Tensor:
     >>> tree_leaf(torch.tensor([[0.0, -1.0, 1.0], [-1.0, 5.0, -5.0]]))
     tensor([3, 1])
     """
-    leaf = torch.zeros(scores.shape[0], dtype=torch.int64)
+    leaf = torch.zeros(scores.shape[0], dtype=torch.int64, device=scores.device)
     for level in range(tree_depth(scores.shape[1])):
         met = scores.gather(1, (leaf + 2**level - 1)[:, None])[:, 0]
         leaf = 2 * leaf + (met >= 0).to(torch.int64)
@@ -158,20 +160,6 @@ def load_balance(probabilities: Tensor, leaf: Tensor) -> Tensor:
     leaves = probabilities.shape[1]
     share = torch.nn.functional.one_hot(leaf, leaves).to(probabilities.dtype).mean(0)
     return (probabilities.mean(0) * share).sum() * leaves
-
-
-def geometric_schedule(progress: float, start: float, end: float) -> float:
-    """Return a temperature that falls by the same factor in every step of equal size.
-
-    Args:
-        progress: share of training done, from 0 to 1.
-        start: value at 0, > 0.
-        end: value at 1, > 0.
-
-    >>> [round(geometric_schedule(progress, 1.0, 0.01), 3) for progress in (0.0, 0.5, 1.0)]
-    [1.0, 0.1, 0.01]
-    """
-    return float(start * (end / start) ** progress)
 
 
 def tree_depth(nodes: int) -> int:
