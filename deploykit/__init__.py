@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from deploykit.contract_version import CONTRACT_VERSION
     from deploykit.decisions import Agreement, Decision, Decisions, agreement
     from deploykit.decoder import Decoder, DecoderConfig
-    from deploykit.errors import DeploykitError
+    from deploykit.errors import ContractError, DeploykitError, ExportError, ServingError, SignatureError
     from deploykit.hard_form import FLOAT32, HardForm, Lowering, Promise, Tolerance
-    from deploykit.lifecycle import harden, on_step, penalty, prepare
+    from deploykit.lifecycle import binding_of, harden, on_step, penalty, prepare
     from deploykit.making import make_decoder, make_method, make_runtime, make_target, make_task
     from deploykit.method import Method, MethodConfig
+    from deploykit.outputs import named_outputs
     from deploykit.registry import Registry, installed
     from deploykit.runtime import Runtime, RuntimeOptions, Session
-    from deploykit.signature import Dim, Signature, TensorSpec
+    from deploykit.signature import Arrays, Dim, Signature, TensorSpec
     from deploykit.target import Target, Written
     from deploykit.task import Samples, Task
     from deploykit.training_plan import TrainingPlan
@@ -32,7 +33,9 @@ __all__ = [
     "CONTRACT_VERSION",
     "FLOAT32",
     "Agreement",
+    "Arrays",
     "Bundle",
+    "ContractError",
     "Decision",
     "Decisions",
     "Decoder",
@@ -40,6 +43,7 @@ __all__ = [
     "DecoderConfig",
     "DeploykitError",
     "Dim",
+    "ExportError",
     "HardForm",
     "Lowering",
     "Method",
@@ -52,8 +56,10 @@ __all__ = [
     "RuntimeCard",
     "RuntimeOptions",
     "Samples",
+    "ServingError",
     "Session",
     "Signature",
+    "SignatureError",
     "Target",
     "TargetCard",
     "Task",
@@ -63,6 +69,7 @@ __all__ = [
     "TrainingPlan",
     "Written",
     "agreement",
+    "binding_of",
     "harden",
     "hookimpl",
     "installed",
@@ -71,6 +78,7 @@ __all__ = [
     "make_runtime",
     "make_target",
     "make_task",
+    "named_outputs",
     "on_step",
     "open_bundle",
     "penalty",
@@ -83,14 +91,15 @@ _HOMES: Final = {
     "contract_version": ("CONTRACT_VERSION",),
     "decisions": ("Agreement", "Decision", "Decisions", "agreement"),
     "decoder": ("Decoder", "DecoderConfig"),
-    "errors": ("DeploykitError",),
+    "errors": ("ContractError", "DeploykitError", "ExportError", "ServingError", "SignatureError"),
     "hard_form": ("FLOAT32", "HardForm", "Lowering", "Promise", "Tolerance"),
-    "lifecycle": ("harden", "on_step", "penalty", "prepare"),
+    "lifecycle": ("binding_of", "harden", "on_step", "penalty", "prepare"),
     "making": ("make_decoder", "make_method", "make_runtime", "make_target", "make_task"),
     "method": ("Method", "MethodConfig"),
+    "outputs": ("named_outputs",),
     "registry": ("Registry", "installed"),
     "runtime": ("Runtime", "RuntimeOptions", "Session"),
-    "signature": ("Dim", "Signature", "TensorSpec"),
+    "signature": ("Arrays", "Dim", "Signature", "TensorSpec"),
     "target": ("Target", "Written"),
     "task": ("Samples", "Task"),
     "training_plan": ("TrainingPlan",),

@@ -74,7 +74,11 @@ class Acceptance(_Part):
 
 
 class Manifest(_Part):
-    """What a bundle holds; every file but the manifest itself is listed with size and hash."""
+    """What a bundle holds; every file but the manifest itself is listed with size and hash.
+
+    Attributes:
+        method: the method's registered name; empty for a file that was made elsewhere.
+    """
 
     schema_version: int = SCHEMA_VERSION
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

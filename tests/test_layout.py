@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import hookspecs
+from deploykit import hookspecs, installed
 
 ROOT = Path(__file__).resolve().parents[1]
 TRACKED = [
@@ -88,6 +88,22 @@ def test_nothing_reads_or_writes_a_pickle() -> None:
         r"^\s*(?:import|from) (?:pickle|cloudpickle|joblib|dill)\b|\btorch\.(?:save|load)\(", re.MULTILINE
     )
     assert [str(path) for path in SOURCES if words.search(path.read_text())] == []
+
+
+def test_no_room_of_the_frame_knows_a_methods_name() -> None:
+    # Help texts and docstrings may give one as an example; the demo's default is which methods it shows.
+    names = {card.name for card in installed().methods.values()} | {
+        f"deploykit_{card.family}" for card in installed().methods.values()
+    }
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.value}"
+        for room in ("deploykit", "export", "serving")
+        for path in SOURCES
+        if path.is_relative_to(ROOT / room) and path != ROOT / "deploykit" / "cli" / "demo.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -28,7 +28,8 @@ def inspect(bundle: BundlePath, as_json: AsJson = False) -> None:
         print_json(manifest.model_dump(mode="json"))
         return
     settings = ", ".join(f"{key}={value}" for key, value in manifest.config.items()) or "none"
-    typer.echo(f"{manifest.name}: {manifest.method} ({settings}), written {manifest.created}")
+    made = f"{manifest.method} ({settings})" if manifest.method else "a file made elsewhere"
+    typer.echo(f"{manifest.name}: {made}, written {manifest.created}")
     for spec in manifest.signature.inputs:
         typer.echo(f"  in   {spec.text()}")
     for spec in manifest.signature.outputs:

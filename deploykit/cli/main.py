@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-from deploykit.cli import demo, export, harden, inspect, methods, plugins, profile, serve, train, verify
+from deploykit.cli import demo, export, harden, inspect, methods, plugin, plugins, profile, serve, train, verify
 from deploykit.cli.plugin_verbs import add_plugin_verbs
 from deploykit.errors import DeploykitError, MissingExtraError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("methods")(methods.methods)
 app.command("plugins")(plugins.plugins)
+app.add_typer(plugin.app, name="plugin")
 app.command("train", context_settings=_EXTRA_ARGUMENTS)(train.train)
 app.command("harden")(harden.harden)
 app.command("export")(export.export)

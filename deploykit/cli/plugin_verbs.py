@@ -30,8 +30,22 @@ def add_plugin_verbs(app: typer.Typer) -> None:
                 if name in taken:
                     registry.report(call.plugin, f"offers a verb {name!r}, which exists already; rename it")
                     continue
+                if fault := _fault(function):
+                    registry.report(call.plugin, f"offers a verb {name!r} that typer cannot read: {fault}")
+                    continue
                 taken.add(name)
                 app.command(name)(function)
+
+
+def _fault(function: Callable[..., None]) -> str:
+    """Return what typer says of a function's parameters; found out apart, since one such verb would end them all."""
+    alone = typer.Typer()
+    alone.command()(function)
+    try:
+        typer.main.get_command(alone)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _verbs(value: object) -> tuple[Verb, ...] | None:

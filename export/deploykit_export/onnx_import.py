@@ -23,7 +23,6 @@ from deploykit_export.graph_facts import walk_nodes
 from deploykit_export.heldout import HELDOUT, pack
 from deploykit_export.toolchain import toolchain
 
-METHOD: Final = "plain.passthrough"
 _SAMPLES: Final = 4
 
 
@@ -77,7 +76,7 @@ def import_onnx(
     fields = {
         "name": path.name.removesuffix(SUFFIX),
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "method": METHOD,
+        "method": "",
         "signature": found,
         "decoder": decoder,
         "decoder_config": dict(decoder_config or {}),

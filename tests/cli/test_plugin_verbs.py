@@ -19,6 +19,10 @@ def hello(name: str = "you") -> None:
     typer.echo(f"hello {name}")
 
 
+def unreadable(number: int | str) -> None:
+    """Take this or that."""
+
+
 @pytest.fixture
 def plugin() -> Iterator[Callable[[Any], None]]:
     def offer(returned: Any) -> None:
@@ -56,6 +60,10 @@ def test_a_verb_is_added(plugin: Callable[[Any], None]) -> None:
         ([("train", hello)], "offers a verb 'train', which exists already; rename it"),
         ([("greet", hello), ("greet", hello)], "offers a verb 'greet', which exists already; rename it"),
         (RuntimeError("no licence"), "failed in deploykit_cli: RuntimeError: no licence"),
+        (
+            [("greet", unreadable), ("greet", hello)],
+            "offers a verb 'greet' that typer cannot read: AssertionError: Typer currently doesn't support Union types",
+        ),
         (None, "misuses a hook: deploykit_cli must yield pairs of a name and a function, got None"),
         ([hello], "misuses a hook: deploykit_cli must yield pairs of a name and a function, got "),
         ({"greet": hello}, "misuses a hook: deploykit_cli must yield pairs of a name and a function, got ('greet',)"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import deploykit
-from deploykit import hookspecs
+from deploykit import hookspecs, testing
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -59,6 +59,11 @@ def test_the_glossary_has_the_words_of_the_frame() -> None:
     words = set(re.findall(r"^\| ([a-z ]+) \|", (DOCS / "glossary.md").read_text(), re.MULTILINE))
     kinds = {card.kind for card in deploykit.cards.CARD_HOOKS.values()}
     assert kinds | {"soft form", "hard form", "bundle", "variant", "gap", "decision", "profile"} <= words
+
+
+def test_every_suite_of_the_kit_is_explained() -> None:
+    text = (DOCS / "howto" / "testing.md").read_text()
+    assert [name for name in testing.__all__ if f"`{name}`" not in text] == []
 
 
 @pytest.mark.slow
