@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Final
 
 from deploykit_export.proof_report import HopResult, Proof
 
+_ROUNDING: Final = 1e-6
+
 
 def lost_at(hops: Sequence[HopResult]) -> str:
-    """Return the hop at which most of the metric was lost, or nothing if none was."""
+    """Return the hop at which most of the metric was lost, or nothing if none was beyond rounding."""
     name, loss = "", 0.0
     for (_, before), (after_name, after) in itertools.pairwise(_measured(hops)):
-        if before - after > loss:
+        # A metric that is no count of right answers moves a little wherever sums are taken in another order.
+        if before - after > max(loss, _ROUNDING * max(1.0, abs(before))):
             name, loss = after_name, before - after
     return name
 

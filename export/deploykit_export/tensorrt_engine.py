@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from deploykit.errors import ExportError, MissingExtraError
-from deploykit.signature import Signature
+from deploykit.signature import BATCH, Signature
 from deploykit_export.isolated import run_isolated
 
 BUILDERS: Final = ("tensorrt", "tensorrt_rtx")
 DEFAULT_TARGET: Final = "SM89"
 _LARGEST_BATCH: Final = 64
+_LARGEST_SIZE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,9 @@ def _profile(signature: Signature, sizes: Mapping[str, tuple[int, int, int]]) ->
 def _bounds(signature: Signature, name: str) -> tuple[int, int, int]:
     limits = signature.dim(name)
     low = max(limits.min, limits.multiple)
-    high = min(limits.max or max(_LARGEST_BATCH, 8 * low), max(_LARGEST_BATCH, 16 * low))
+    # A larger batch can be split by who asks; a larger image or graph cannot.
+    largest = max(_LARGEST_BATCH if name == BATCH else _LARGEST_SIZE, 16 * low)
+    high = min(limits.max or max(_LARGEST_BATCH, 8 * low), largest)
     high -= high % limits.multiple
     usual = min(high, max(low, 8 * limits.multiple))
     return low, usual, high

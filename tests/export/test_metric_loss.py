@@ -22,6 +22,8 @@ def hops(*metrics: float | None) -> list[HopResult]:
         ((0.8, 0.9, 0.9), ""),
         ((None, 0.9, None, 0.8), "http"),
         ((), ""),
+        ((-0.027, -0.027, -0.0270000001), ""),  # sums in another order
+        ((30.0, 29.99999, 29.9), "onnx"),
     ],
 )
 def test_the_hop_that_loses_most_is_named(metrics: tuple[float | None, ...], where: str) -> None:

@@ -88,6 +88,9 @@ def test_profiles_follow_the_signature() -> None:
     assert profile == {"x": [[1, 3, 64, 8], [8, 3, 96, 8], [16, 3, 128, 8]]}
     low, usual, high = tensorrt_engine._bounds(signature, "height")
     assert low <= usual <= high
+    edges = signature.model_copy(update={"dims": {"batch": Dim(), "height": Dim(max=90)}})
+    assert tensorrt_engine._bounds(edges, "height") == (1, 8, 90)  # as far as was declared
+    assert tensorrt_engine._bounds(edges, "batch") == (1, 8, 64)
     assert all(size % 32 == 0 for size in (low, usual, high))
 
 
