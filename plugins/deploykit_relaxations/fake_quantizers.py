@@ -10,9 +10,9 @@ an axis     ``None``       one for each index along it, shape (size,)
 an axis     B > 0          one for each B neighbours along it: the tensor's shape, with ceil(size / B) there
 ==========  =============  ===============================================================================
 
-A last block that is short has the scale of the elements it holds, which is also what padding with zeros gives. Codes lie
-in -(2^(bits-1) - 1) .. 2^(bits-1) - 1: the lowest number of two's complement is not used, so that -w has the code of w
-with the other sign.
+A last block that is short has the scale of the elements it holds, which is also what padding with zeros gives. Codes
+lie in -(2^(bits-1) - 1) .. 2^(bits-1) - 1: the lowest number of two's complement is not used, so that -w has the code
+of w with the other sign.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def symmetric_scales(w: Tensor, *, bits: int = 4, axis: int | None = None, block
     else:
         short = -w.shape[place] % block
         rows = magnitude.movedim(place, -1)
-        rows = torch.nn.functional.pad(rows, (0, short)).unflatten(-1, (-1, block))
-        groups = rows.amax(-1).movedim(-1, place)
+        rows = torch.nn.functional.pad(rows, (0, short))
+        groups = rows.reshape(*rows.shape[:-1], -1, block).amax(-1).movedim(-1, place)
     scales = groups / largest
     return scales.masked_fill(scales == 0, 1.0)
 

@@ -83,7 +83,7 @@ def aggregate(
         listen, broadcast: (batch, nodes), 0 or 1 in the features' dtype; ``None`` means 1 everywhere.
         returns: (batch, nodes, width).
 
-    Source: Finkelshtein et al. 2024, "Cooperative Graph Neural Networks" (arXiv 2310.01267), section 4: a node's
+    Source: Finkelshtein et al. 2024, "Cooperative Graph Neural Networks" (arXiv 2310.01267): a node's
     neighbours are those of the graph that the actions leave. The authors' code divides a mean by all edges instead.
 
     >>> features = torch.tensor([[[0.0], [3.0], [9.0]]])

@@ -54,30 +54,32 @@ def log_sinkhorn(scores: Tensor, log_rows: Tensor, log_columns: Tensor, iteratio
     """
     if iterations < 1:
         raise ValueError(f"Sinkhorn needs at least 1 iteration, got {iterations}")
-    v = torch.zeros_like(log_columns)
+    rows, columns = log_rows.unsqueeze(-1), log_columns.unsqueeze(-2)
+    scaled = scores
     for _ in range(iterations):
-        u = log_rows - log_sum_exp(scores + v.unsqueeze(-2), -1)
-        v = log_columns - log_sum_exp(scores + u.unsqueeze(-1), -2)
-    return scores + u.unsqueeze(-1) + v.unsqueeze(-2)
+        u = rows - log_sum_exp(scaled, -1)
+        v = columns - log_sum_exp(scores + u, -2)
+        scaled = scores + v
+    return scaled + u
 
 
 def log_sum_exp(x: Tensor, dim: int) -> Tensor:
-    """Return ``log(sum(exp(x)))`` along a dimension, the largest term taken out first.
+    """Return ``log(sum(exp(x)))`` along a dimension, which is kept with size 1, the largest term taken out first.
 
     ``torch.logsumexp`` is exported as ``ReduceLogSumExp``, whose stability is up to each runtime; this is exported as
     the steps that make it stable.
 
     >>> x = torch.tensor([1000.0, 1000.0], requires_grad=True)
     >>> total = log_sum_exp(x, 0)
-    >>> round(total.item(), 3)
-    1000.693
+    >>> total
+    tensor([1000.6932], grad_fn=<AddBackward0>)
     >>> total.backward()
     >>> x.grad
     tensor([0.5000, 0.5000])
     """
     # Detached: the value does not depend on what is taken out, so the gradient does not either.
     largest = x.detach().amax(dim, keepdim=True)
-    return (x - largest).exp().sum(dim).log() + largest.squeeze(dim)
+    return (x - largest).exp().sum(dim, keepdim=True).log() + largest
 
 
 def marginal_error(log_plan: Tensor, log_rows: Tensor, log_columns: Tensor) -> Tensor:
