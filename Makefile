@@ -33,7 +33,7 @@ demo: $(VENV)/.user
 	$(RUN_ENV) $(BIN)/deploykit demo
 
 test: $(VENV)/.developer
-	$(RUN_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+	$(RUN_ENV) $(BIN)/python -m pytest -n 2 --dist loadscope --durations 10
 
 check: $(VENV)/.developer
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
     from deploykit.cards import TaskCard
@@ -87,6 +88,24 @@ class Task(ABC):
     @abstractmethod
     def metric(self, outputs: Arrays, samples: Samples) -> float:
         """Return how good the outputs are for these samples; larger is better."""
+
+    def random_inputs(self, random: np.random.Generator, sizes: Mapping[str, int]) -> Arrays:
+        """Draw legal inputs that need not mean anything; the contract suites try every form and file with them.
+
+        The default draws every number on its own, uniformly within the signature's ranges. Override it where more must
+        hold than the signature says, such as edges that point at nodes which are there.
+
+        Args:
+            random: where chance comes from; the same state must give the same inputs.
+            sizes: wanted sizes of the symbolic dimensions by name, the batch among them; where they cannot go
+                together, return the nearest that can, with the batch as wanted.
+
+        Raises:
+            SignatureError: the signature cannot say what is legal; override this.
+        """
+        from deploykit.random_inputs import random_inputs
+
+        return random_inputs(self.signature, random, sizes)
 
     def example(self, count: int = 2) -> tuple[Tensor, ...]:
         """Return the first training inputs as tensors in the signature's order."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from deploykit.decisions import agreement
 from deploykit.hard_form import HardForm
 from deploykit.hardening import state_digest
 from deploykit.lifecycle import build, harden
 from deploykit.outputs import named_outputs, tensors
 from deploykit.signature import Arrays
+from deploykit.testing.drawn_inputs import clear_rows, for_drawn_inputs, rows_of
 from deploykit.testing.specimen import Specimen, loss_on, specimen
 from deploykit_export.gap import fault
 
@@ -27,12 +31,26 @@ class MethodContract:
         task: the task to test on; the first of the method's card by default.
         config: settings that keep the tests quick.
         oracle_samples: how many samples the slow oracle is asked for.
+        oracle_examples: how many times it is asked for inputs that are drawn, up to three samples each.
     """
 
     name: ClassVar[str]
     task: ClassVar[str] = ""
     config: ClassVar[dict[str, Any]] = {}
     oracle_samples: ClassVar[int] = 4
+    oracle_examples: ClassVar[int] = 20
+
+    def random_inputs(self, random: np.random.Generator, sizes: Mapping[str, int]) -> Arrays:
+        """Draw legal inputs of these sizes; the task's way by default. See :meth:`deploykit.Task.random_inputs`."""
+        return self.specimen().task.random_inputs(random, sizes)
+
+    def budgets(self, hard: HardForm) -> Mapping[str, tuple[int, int]]:
+        """Return by name what the hard form keeps and what its settings allow it to keep, which must be the same.
+
+        Override it if the method keeps to a budget. Count what is kept in the tensors of ``hard.module`` and compute
+        what is allowed from the settings: numbers that ``harden`` has written down itself prove nothing.
+        """
+        return {}
 
     def specimen(self) -> Specimen:
         """Return the method's specimen, shared by all tests."""
@@ -92,6 +110,36 @@ class MethodContract:
         wrong = fault(_answers(made.hard.module, few, made), wanted, made.hard.promise.tolerance)
         assert not wrong, f"{self.name}: the hard form differs from its oracle: {wrong}"
 
+    def test_hard_form_equals_its_oracle_on_drawn_inputs(self) -> None:
+        """Not only on the first test samples: on any, and on random inputs of any size that the signature allows.
+
+        Samples with a decision near its tie are left out: there both answers are right.
+        """
+        made, compared = self.specimen(), 0
+
+        def check(arrays: Arrays) -> None:
+            nonlocal compared
+            inputs = tensors(arrays, made.task.signature)
+            given = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
+            try:
+                clear = clear_rows(made.method, made.hard.module, arrays, made.task.signature)
+                got = _answers(made.hard.module, inputs, made)
+                with torch.no_grad():
+                    wanted = made.method.oracle(made.soft, inputs)
+            except Exception as error:
+                raise AssertionError(
+                    f"{self.name}: a form fails on legal inputs {given}: {type(error).__name__}: {error}; mend it, or "
+                    "override random_inputs in the task if these should not be legal"
+                ) from error
+            compared += int(clear.sum())
+            wrong = fault(rows_of(got, clear), rows_of(wanted, clear), made.hard.promise.tolerance)
+            assert not wrong, f"{self.name}: the hard form differs from its oracle on drawn inputs {given}: {wrong}"
+
+        for_drawn_inputs(
+            self.name, made.task, self.random_inputs, check, examples=self.oracle_examples, largest_batch=3
+        )
+        assert compared, f"{self.name}: every drawn sample has a decision near its tie, so none could be compared"
+
     def test_samples_do_not_influence_each_other(self) -> None:
         """A sample gets the same answer alone and in a batch."""
         made = self.specimen()
@@ -102,6 +150,31 @@ class MethodContract:
             in_batch = {output: array[row] for output, array in together.items()}
             wrong = fault(alone, in_batch, made.hard.promise.tolerance)
             assert not wrong, f"{self.name}: the answer to sample {index} depends on the other samples: {wrong}"
+
+    def test_earlier_answers_leave_no_trace(self) -> None:
+        """A sample gets the same answer before and after all others."""
+        made = self.specimen()
+        module = copy.deepcopy(made.hard.module)
+        few = tuple(tensor[:2] for tensor in made.inputs)
+        before = {output: array.copy() for output, array in _answers(module, few, made).items()}
+        _answers(module, made.inputs, made)
+        after = _answers(module, few, made)
+        for output, array in before.items():
+            assert array.tobytes() == after[output].tobytes(), (
+                f"{self.name}: output {output!r} for the same samples is another one after others were answered; "
+                "what a hard form needs to know of its inputs it must learn in harden"
+            )
+
+    def test_budgets_are_kept_exactly(self) -> None:
+        """What is kept is what the settings allow: not one less, not one more."""
+        made = self.specimen()
+        budgets = self.budgets(made.hard)
+        if not budgets:
+            pytest.skip(f"{self.name}: its test names no budget")
+        for what, (kept, allowed) in budgets.items():
+            assert kept == allowed, (
+                f"{self.name}: keeps {kept} {what}, its settings allow {allowed}; harden is off by {kept - allowed:+d}"
+            )
 
     def test_both_forms_know_the_same_decisions(self) -> None:
         """Names and shapes agree, so that the forms can be compared."""
@@ -118,6 +191,26 @@ class MethodContract:
                     continue
                 assert (margin >= 0).all(), f"{self.name}: margins of {decision!r} must be numbers of at least 0"
                 assert (margin > 1e-5).any(), f"{self.name}: {decision!r} calls every choice a tie, so none would count"
+
+    def test_both_forms_decide_alike(self) -> None:
+        """What is decided from weights alone is decided once: harden takes what the soft form says it would.
+
+        Near ties may fall either way. How often both forms decide alike about a sample is measured, by ``verify``, not
+        promised: that is the gap.
+        """
+        made = self.specimen()
+        few = tuple(tensor[:5] for tensor in made.inputs)
+        with torch.no_grad():
+            soft, hard = (made.method.decisions(form, few) for form in (made.soft, made.hard.module))
+            others = made.method.decisions(made.soft, tuple(tensor[5:7] for tensor in made.inputs))
+        for name, decision in soft.items():
+            if not np.array_equal(decision.value, others[name].value):
+                continue
+            found = agreement(decision, hard[name])
+            assert not found.different, (
+                f"{self.name}: harden takes {found.different} of {found.total} decisions {name!r} otherwise than the "
+                "soft form says, and they do not depend on inputs; take them in one place for both"
+            )
 
     def test_decisions_depend_on_weights_or_inputs(self) -> None:
         """Decisions are read off the form: other weights or other samples lead to other ones somewhere."""

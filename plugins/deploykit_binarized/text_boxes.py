@@ -149,13 +149,15 @@ def probability_maps(outputs: Arrays) -> NDArray[np.float32]:
     """Return the maps as float32[batch, height, width].
 
     Raises:
-        SignatureError: ``probability`` is missing or is not [batch, 1, height, width].
+        SignatureError: ``probability`` is missing, is not [batch, 1, height, width], or holds NaN or infinity.
     """
     if "probability" not in outputs:
         raise SignatureError(f"text decoder: output 'probability' is missing; got {sorted(outputs)}")
     maps = outputs["probability"]
     if maps.ndim != 4 or maps.shape[1] != 1:
         raise SignatureError(f"text decoder: probability must be [batch, 1, height, width], got {list(maps.shape)}")
+    if not np.isfinite(maps).all():
+        raise SignatureError("text decoder: probability holds NaN or infinity; wanted numbers from 0 to 1")
     return np.ascontiguousarray(maps[:, 0], np.float32)
 
 

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from torch import nn
 
-from deploykit import installed
-from deploykit.testing import ExportContract, MethodContract
+from deploykit import HardForm, installed, make_task
+from deploykit.testing import ExportContract, MethodContract, ServingContract
 
 # Settings that keep the tests quick; nothing here changes what is checked.
 _QUICK: dict[str, dict[str, Any]] = {}
 
 
+class _KeptChannels:
+    """Counts the channels of a pruned network: half of them stay."""
+
+    def budgets(self, hard: HardForm) -> Mapping[str, tuple[int, int]]:
+        whole, kept = (_channels(network) for network in (make_task("digits").network(), hard.module))
+        return {"channels": (kept, whole // 2)}
+
+
+def _channels(network: nn.Module) -> int:
+    return sum(layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d))
+
+
+_BUDGETS: dict[str, tuple[type, ...]] = {"pruned.gate": (_KeptChannels,)}
+
+
 def _contract_of(name: str) -> type:
     return type(
         f"Test_{name.replace('.', '_')}",
-        (MethodContract, ExportContract),
+        (*_BUDGETS.get(name, ()), MethodContract, ExportContract, ServingContract),
         {"name": name, "config": _QUICK.get(name, {}), "__module__": __name__},
     )
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from deploykit.bundle import Bundle
 from deploykit.errors import SignatureError
-from deploykit.signature import BATCH, Arrays, Signature, TensorSpec
+from deploykit.random_inputs import random_inputs as draw
+from deploykit.signature import BATCH, Arrays, Signature
 from deploykit_export.heldout import HELDOUT, unpack
 
 Source = Literal["held-out samples", "random"]
 _RANDOM_SAMPLES: Final = 16
-_UNBOUNDED: Final = {"f": (-1.0, 1.0), "i": (0, 100), "u": (0, 100), "b": (0, 1)}
 
 
 class SampleInputs:
@@ -66,26 +66,19 @@ def _arrays(bundle: Bundle) -> tuple[Arrays, Source]:
 
 
 def random_inputs(signature: Signature, count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Draw inputs uniformly within the signature's ranges; an open end is put at -1, 1 (floats) or 0, 100 (integers).
+    """Draw ``count`` samples within the signature's ranges; see :func:`deploykit.random_inputs.random_inputs`.
 
     Symbolic dimensions other than the batch take their smallest legal size.
 
     Raises:
         SignatureError: what was drawn is not legal, because a range is empty.
     """
-    random = np.random.default_rng(seed)
-    names = {name for spec in signature.inputs for name in spec.shape if isinstance(name, str)}
-    sizes = {name: _smallest(signature, name) for name in names}
     limits = signature.dim(BATCH)
     count = max(count if limits.max is None else min(count, limits.max), limits.min)
-    arrays = {spec.name: _draw(spec, {**sizes, BATCH: count}, random) for spec in signature.inputs}
     try:
-        signature.check_inputs(arrays)
+        return draw(signature, np.random.default_rng(seed), {BATCH: count})
     except SignatureError as error:
-        raise SignatureError(
-            f"no random inputs for this signature: {error}; put samples into the bundle at {HELDOUT}"
-        ) from error
-    return arrays
+        raise SignatureError(f"{error}; put samples into the bundle at {HELDOUT}") from error
 
 
 def _check(signature: Signature, recorded: Arrays) -> None:
@@ -98,21 +91,3 @@ def _check(signature: Signature, recorded: Arrays) -> None:
     for start in range(0, count, size):
         index = (start + np.arange(size)) % count
         signature.check_inputs({name: array[index] for name, array in recorded.items()})
-
-
-def _smallest(signature: Signature, name: str) -> int:
-    dim = signature.dim(name)
-    return -(-dim.min // dim.multiple) * dim.multiple
-
-
-def _draw(spec: TensorSpec, sizes: dict[str, int], random: np.random.Generator) -> NDArray[Any]:
-    shape = tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape)
-    dtype = np.dtype(spec.dtype)
-    floor, ceiling = _UNBOUNDED[dtype.kind]
-    low = floor if spec.minimum is None else spec.minimum
-    high = max(ceiling, low) if spec.maximum is None else spec.maximum
-    if dtype.kind == "f":
-        return random.uniform(min(low, high), high, shape).astype(dtype)
-    first = int(np.ceil(min(low, high)))
-    # A range without a whole number gives its first neighbour, which the caller's check refuses.
-    return random.integers(first, max(first, int(np.floor(high))), shape, endpoint=True).astype(dtype)

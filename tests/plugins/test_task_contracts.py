@@ -1,0 +1,14 @@
+"""To register is to be tested: every registered task passes the task contract."""
+
+from __future__ import annotations
+
+from deploykit import installed
+from deploykit.testing import TaskContract
+
+for _name in installed().tasks:
+    _title = f"Test_{_name.replace('-', '_')}"
+    globals()[_title] = type(_title, (TaskContract,), {"name": _name, "__module__": __name__})
+
+
+def test_the_shipped_tasks_are_registered() -> None:
+    assert {"digits", "pages"} <= set(installed().tasks)
