@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from deploykit.signature import Arrays, Dim, Signature, TensorSpec
     from deploykit.target import Target, Written
     from deploykit.task import Samples, Task
-    from deploykit.training_plan import TrainingPlan
+    from deploykit.training_plan import TrainingPlan, UpperLevel
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -67,6 +67,7 @@ __all__ = [
     "TensorSpec",
     "Tolerance",
     "TrainingPlan",
+    "UpperLevel",
     "Written",
     "agreement",
     "binding_of",
@@ -102,7 +103,7 @@ _HOMES: Final = {
     "signature": ("Arrays", "Dim", "Signature", "TensorSpec"),
     "target": ("Target", "Written"),
     "task": ("Samples", "Task"),
-    "training_plan": ("TrainingPlan",),
+    "training_plan": ("TrainingPlan", "UpperLevel"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

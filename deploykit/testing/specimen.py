@@ -67,12 +67,14 @@ def train_steps(method: Method[Any], soft: nn.Module, task: Task, steps: int) ->
     soft.train()
     plan = method.plan(soft, task)
     samples = task.samples("train").take(slice(0, _SAMPLES))
+    optimizers = [plan.optimizer] if plan.upper is None else [plan.upper.optimizer, plan.optimizer]
     for step in range(steps):
         method.on_step(soft, step / max(1, steps - 1))
-        loss = loss_on(method, soft, task, samples)
-        plan.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        plan.optimizer.step()
+        for optimizer in optimizers:
+            loss = loss_on(method, soft, task, samples)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
 
 
 def loss_on(method: Method[Any], soft: nn.Module, task: Task, samples: Samples) -> Tensor:

@@ -19,9 +19,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from deploykit.errors import TrainingError
+from deploykit.training_plan import TrainingPlan
 
 RUN: Final = "run.json"
 CHECKPOINT: Final = "checkpoint.safetensors"
+_UPPER: Final = "upper/"
 
 
 class RunRecord(BaseModel):
@@ -73,9 +75,7 @@ def open_run(folder: Path) -> RunRecord:
         raise TrainingError(f"{path} is not a run's record: {str(error).splitlines()[0]}") from error
 
 
-def save_run(
-    folder: Path, record: RunRecord, soft: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None
-) -> None:
+def save_run(folder: Path, record: RunRecord, soft: nn.Module, plan: TrainingPlan) -> None:
     """Write checkpoint and record so that either both are of this moment or the old ones still stand.
 
     Raises:
@@ -83,20 +83,19 @@ def save_run(
     """
     make_folder(folder)
     tensors: dict[str, Tensor] = {f"model/{name}": tensor for name, tensor in soft.state_dict().items()}
-    state = optimizer.state_dict()
-    plain: dict[str, Any] = {"param_groups": state["param_groups"], "state": {}}
-    for index, entries in state["state"].items():
-        for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{key}"] = value
-            else:
-                plain["state"].setdefault(str(index), {})[key] = value
     tensors["random/torch"] = torch.get_rng_state()
-    notes = {
-        "done": str(record.done),
-        "optimizer": json.dumps(plain),
-        "scheduler": json.dumps(_plain_scheduler(scheduler)),
-    }
+    notes = {"done": str(record.done)}
+    for level, optimizer, scheduler in _levels(plan):
+        state = optimizer.state_dict()
+        plain: dict[str, Any] = {"param_groups": state["param_groups"], "state": {}}
+        for index, entries in state["state"].items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{level}optimizer/{index}/{key}"] = value
+                else:
+                    plain["state"].setdefault(str(index), {})[key] = value
+        notes[f"{level}optimizer"] = json.dumps(plain)
+        notes[f"{level}scheduler"] = json.dumps(_plain_scheduler(scheduler))
     data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, metadata=notes)
     try:
         _replace(folder / CHECKPOINT, data)
@@ -131,28 +130,45 @@ def load_model(folder: Path, soft: nn.Module) -> None:
     _load_model(folder, tensors, soft)
 
 
-def load_checkpoint(folder: Path, soft: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> int:
+def load_checkpoint(folder: Path, soft: nn.Module, plan: TrainingPlan) -> int:
     """Load everything of a run in order to go on with it.
 
     Returns:
         the number of epochs that the checkpoint has behind it.
 
     Raises:
-        TrainingError: there is no checkpoint or it is of another model.
+        TrainingError: there is no checkpoint, it is of another model, or it was written by a method that trained on
+            another number of levels.
     """
     tensors, notes = _read(folder)
     _load_model(folder, tensors, soft)
-    plain = json.loads(notes["optimizer"])
-    state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in plain["state"].items()}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer/"):
-            _, index, key = name.split("/", 2)
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
-    if scheduler is not None:
-        scheduler.load_state_dict(json.loads(notes["scheduler"]))
+    if (had := f"{_UPPER}optimizer" in notes) != (plan.upper is not None):
+        levels = {True: "two levels", False: "one level"}
+        raise TrainingError(
+            f"{folder / CHECKPOINT} was written while training on {levels[had]}, and its method now trains on "
+            f"{levels[not had]}; train again into another folder"
+        )
+    for level, optimizer, scheduler in _levels(plan):
+        plain = json.loads(notes[f"{level}optimizer"])
+        state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in plain["state"].items()}
+        prefix = f"{level}optimizer/"
+        for name, tensor in tensors.items():
+            if name.startswith(prefix):
+                index, key = name.removeprefix(prefix).split("/", 1)
+                state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+        if scheduler is not None:
+            scheduler.load_state_dict(json.loads(notes[f"{level}scheduler"]))
     torch.set_rng_state(tensors["random/torch"])
     return int(notes["done"])
+
+
+def _levels(plan: TrainingPlan) -> list[tuple[str, Optimizer, LRScheduler | None]]:
+    """Return what is kept of each level, under which prefix; the first level's names are those of one-level runs."""
+    levels: list[tuple[str, Optimizer, LRScheduler | None]] = [("", plan.optimizer, plan.scheduler)]
+    if plan.upper is not None:
+        levels.append((_UPPER, plan.upper.optimizer, plan.upper.scheduler))
+    return levels
 
 
 def _load_model(folder: Path, tensors: dict[str, Tensor], soft: nn.Module) -> None:

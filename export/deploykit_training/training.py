@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from deploykit.training_plan import TrainingPlan
 from deploykit_export.soft_weights import make_soft
 from deploykit_export.toolchain import toolchain
 from deploykit_export.torch_hops import joined
+from deploykit_training.level_samples import Batch, LevelSamples
 from deploykit_training.run_folder import RUN, RunRecord, load_checkpoint, load_model, make_folder, open_run, save_run
 
 _EVALUATION_BATCH: Final = 64
@@ -38,7 +40,8 @@ def train(
 ) -> nn.Module:
     """Train a soft form as a record says, or go on with a run that was interrupted.
 
-    Interrupt and resume give the same weights as one undisturbed run with the same seed on the same machine.
+    Interrupt and resume give the same weights as one undisturbed run with the same seed on the same machine. Where the
+    method's plan has an upper level, each step of the weights follows one of that level, on samples held back for it.
 
     Args:
         record: method, settings, task, seed and epochs.
@@ -48,7 +51,8 @@ def train(
         report: called after every epoch.
 
     Raises:
-        TrainingError: the folder holds a run already, or another one than asked for; the loss is not finite.
+        TrainingError: the folder holds a run already, or another one than asked for; the loss is not finite; a level
+            has less than two samples.
     """
     done = _earlier(record, folder, resume=resume)
     make_folder(folder)
@@ -60,21 +64,21 @@ def train(
     soft = make_soft(method, task, record.network)
     plan = _with_size(method.plan(soft, task), record)
     if done is not None:
-        record.done = load_checkpoint(folder, soft, plan.optimizer, plan.scheduler)
+        record.done = load_checkpoint(folder, soft, plan)
         record.history, record.seconds = done.history[: record.done], done.seconds
     record.toolchain = toolchain()
     if done is not None and record.done != done.done:
         # It was killed between checkpoint and record: without this a finished run would look unfinished for ever.
-        save_run(folder, record, soft, plan.optimizer, plan.scheduler)
+        save_run(folder, record, soft, plan)
     loop = _Loop(fabric, soft, plan, task, record)
     for epoch in range(record.done, record.epochs):
         started = time.perf_counter()
-        loss = loop.epoch(epoch)
+        figures = loop.epoch(epoch)
         record.done = epoch + 1
         record.seconds += time.perf_counter() - started
-        record.history.append({"epoch": record.done, "loss": loss})
+        record.history.append({"epoch": record.done, **figures})
         if fabric.global_rank == 0:
-            save_run(folder, record, soft, plan.optimizer, plan.scheduler)
+            save_run(folder, record, soft, plan)
         if report is not None:
             report(record)
     return soft.eval()
@@ -129,27 +133,25 @@ class _Loop:
     def __init__(self, fabric: Fabric, soft: nn.Module, plan: TrainingPlan, task: Task, record: RunRecord) -> None:
         self.fabric, self.soft, self.plan, self.task, self.record = fabric, soft, plan, task, record
         self.method = binding_of(soft).method
-        self.wrapped, self.optimizer = fabric.setup(soft, plan.optimizer)
-        samples = task.samples("train")
-        # Copies: tasks may hand out arrays that are shared or read-only.
-        self.inputs = tuple(torch.from_numpy(samples.inputs[spec.name].copy()) for spec in task.signature.inputs)
-        self.targets = {name: torch.from_numpy(array.copy()) for name, array in samples.targets.items()}
-        self.share = len(samples) // fabric.world_size
-        self.steps = -(-self.share // plan.batch_size)
+        optimizers = [plan.optimizer] if plan.upper is None else [plan.optimizer, plan.upper.optimizer]
+        self.wrapped, self.optimizer, *upper = fabric.setup(soft, *optimizers)
+        self.upper_optimizer = upper[0] if upper else None
+        self.samples = LevelSamples(task, plan, record.seed, fabric.global_rank, fabric.world_size)
+        self.steps = self.samples.steps
 
-    def epoch(self, epoch: int) -> float:
-        """Train one pass and return the mean loss."""
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train one pass and return the mean loss, and the upper level's where it took a step."""
         self.wrapped.train()
         total, seen = 0.0, 0
-        for step, (inputs, targets) in enumerate(self._batches(epoch)):
+        upper_losses: list[float] = []
+        for step, batch in enumerate(self.samples.epoch(epoch)):
             position = epoch * self.steps + step
-            self.method.on_step(self.soft, min(1.0, position / max(1, self.record.epochs * self.steps - 1)))
-            loss = self.method.loss(self.wrapped, inputs, targets, self.task)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"{self.record.method}: the loss became {float(loss.detach())} in epoch {epoch + 1}, "
-                    f"step {step + 1}; lower the rate or check the data"
-                )
+            progress = min(1.0, position / max(1, self.record.epochs * self.steps - 1))
+            self.method.on_step(self.soft, progress)
+            where = f"epoch {epoch + 1}, step {step + 1}"
+            if self.plan.upper is not None and self.plan.upper.active(progress):
+                upper_losses.append(self._upper_step(self.samples.held_back(epoch, step), where))
+            loss = self._loss(batch, where)
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
             if self.plan.clip_norm is not None:
@@ -157,27 +159,37 @@ class _Loop:
             self.optimizer.step()
             if self.plan.scheduler is not None:
                 self.plan.scheduler.step()
-            count = len(inputs[0])
+            count = len(batch[0][0])
             total, seen = total + float(loss.detach()) * count, seen + count
-        return total / seen
+        figures = {"loss": total / seen}
+        return figures | ({"upper_loss": sum(upper_losses) / len(upper_losses)} if upper_losses else {})
 
-    def _batches(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], dict[str, Tensor]]]:
-        # The order depends on seed and epoch alone, so that an interrupted run goes on as if nothing had happened.
-        chance = torch.Generator().manual_seed(self.record.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.inputs[0]), generator=chance)
-        # Every process takes its own samples, and all the same number: they wait for each other at every step.
-        mine = order[self.fabric.global_rank :: self.fabric.world_size][: self.share]
-        for start in range(0, self.share, self.plan.batch_size):
-            index = mine[start : start + self.plan.batch_size]
-            if len(index) == 1 and start:
-                continue  # batch statistics of one sample do not exist
-            inputs: tuple[Tensor, ...] = self.fabric.to_device(tuple(column[index] for column in self.inputs))
-            targets: dict[str, Tensor] = self.fabric.to_device({name: t[index] for name, t in self.targets.items()})
-            yield inputs, targets
+    def _upper_step(self, batch: Batch, where: str) -> float:
+        upper, optimizer = self.plan.upper, self.upper_optimizer
+        assert upper is not None
+        assert optimizer is not None
+        loss = self._loss(batch, f"{where} of the upper level")
+        optimizer.zero_grad()  # the weights' last step left gradients here, as this one leaves some on the weights
+        self.fabric.backward(loss)
+        optimizer.step()
+        if upper.scheduler is not None:
+            upper.scheduler.step()
+        return float(loss.detach())
+
+    def _loss(self, batch: Batch, where: str) -> Tensor:
+        inputs: tuple[Tensor, ...] = self.fabric.to_device(batch[0])
+        targets: dict[str, Tensor] = self.fabric.to_device(batch[1])
+        loss = self.method.loss(self.wrapped, inputs, targets, self.task)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"{self.record.method}: the loss became {float(loss.detach())} in {where}; lower the rate or check the "
+                "data"
+            )
+        return loss
 
 
 def _with_size(plan: TrainingPlan, record: RunRecord) -> TrainingPlan:
-    return TrainingPlan(plan.optimizer, record.epochs, record.batch_size, plan.scheduler, plan.clip_norm)
+    return replace(plan, epochs=record.epochs, batch_size=record.batch_size)
 
 
 def _earlier(record: RunRecord, folder: Path, *, resume: bool) -> RunRecord | None:
