@@ -17,7 +17,7 @@ from typing import Any, Final
 from deploykit_serving.profiling.host import fingerprint
 from deploykit_serving.profiling.schema import Host
 
-BENCHMARKS: Final = ("startup", "plugins", "binarized", "pruned", "routed", "pipeline", "serving")
+BENCHMARKS: Final = ("startup", "plugins", "binarized", "pruned", "routed", "pipeline", "methods", "serving")
 PAGE: Final = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -48,7 +48,7 @@ def run_all(names: tuple[str, ...] = BENCHMARKS, page: Path = PAGE) -> bool:
     return complete
 
 
-def run(name: str, timeout: float = 900.0) -> tuple[list[dict[str, Any]], str]:
+def run(name: str, timeout: float = 1800.0) -> tuple[list[dict[str, Any]], str]:
     """Run one benchmark; returns its figures, or none and what went wrong."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json"]
     try:

@@ -29,7 +29,7 @@ class HookCall:
 
     plugin: str
     value: object = None
-    error: Exception | None = None
+    error: Exception | SystemExit | None = None
 
 
 def call_hook(
@@ -53,7 +53,7 @@ def call_hook(
             if isinstance(value, Iterable) and not isinstance(value, str | bytes):
                 value = tuple(value)
             call = HookCall(implementation.plugin_name, value)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             call = HookCall(implementation.plugin_name, error=error)
         if tracing():
             _tell(hook, given, call, time.perf_counter() - started)

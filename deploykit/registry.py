@@ -160,12 +160,14 @@ class Registry:
         self._load(record, lambda: plugin)
         return record
 
-    def withdraw(self, name: str) -> None:
-        """Forget a plugin that :meth:`offer` took in, with everything it offers."""
-        self._forget(self.manager.get_plugin(name))
-        self.plugins = [record for record in self.plugins if record.name != name]
+    def withdraw(self, record: PluginRecord) -> None:
+        """Forget a plugin that :meth:`offer` took in, with everything it offers; others of its name stay."""
+        self.plugins = [other for other in self.plugins if other is not record]
+        if any(other.name == record.name for other in self.plugins):
+            return  # it was refused because its name was taken, and so left nothing behind
+        self._forget(self.manager.get_plugin(record.name))
         for shelf in self._shelves.values():
-            shelf.drop(name)
+            shelf.drop(record.name)
 
     def report(self, name: str, failure: str) -> None:
         """Record a fault of a loaded plugin that shows later than at discovery."""

@@ -46,13 +46,13 @@ def offered(
         if cards:
             setattr(home, _HOOK_OF[kind], hookimpl(_returning(cards)))
     sys.modules[home.__name__] = home
+    record = installed().offer(home, name)
     try:
-        record = installed().offer(home, name)
         if record.failure:
             raise PluginError(f"plugin {name!r} {record.failure}")
         yield
     finally:
-        installed().withdraw(name)
+        installed().withdraw(record)
         sys.modules.pop(home.__name__, None)
 
 

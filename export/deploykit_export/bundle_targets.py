@@ -58,7 +58,7 @@ def add_target(bundle: Bundle, target: Target) -> Bundle:
             f"{target_folder(name)}/{variant.name}/{file}": data for file, data in _checked(name, written).items()
         }
         files |= placed
-        report[variant.name] = {"written": True, "files": sorted(placed), **written.facts}
+        report[variant.name] = {"written": True, "files": sorted(placed), "facts": dict(written.facts)}
     if not files:
         reasons = "; ".join(f"{variant}: {entry['reason']}" for variant, entry in report.items())
         raise ExportError(f"{bundle.path}: target {name!r} could write no variant: {reasons}")
@@ -79,4 +79,9 @@ def _checked(target: str, written: object) -> Mapping[str, bytes]:
             )
         if not isinstance(data, bytes):
             raise ContractError(f"target {target!r}: file {file!r} is a {type(data).__name__}; wanted bytes")
+    for fact, value in written.facts.items():
+        if not isinstance(value, str | int | float):
+            raise ContractError(
+                f"target {target!r}: fact {fact!r} is a {type(value).__name__}; wanted a text or a number of Python's own"
+            )
     return written.files

@@ -11,7 +11,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from deploykit.bundle import Bundle
-from deploykit.errors import BundleError, ContractError, DeploykitError
+from deploykit.errors import BundleError, ContractError, DeploykitError, RegistryError
 from deploykit.hard_form import Tolerance
 from deploykit.making import make_task
 from deploykit.manifest import VariantEntry
@@ -202,7 +202,7 @@ class _Run:
                 continue
             self._compare(name, f"parity {name}", answers, answer_proofs.signature_fault(parts, self.signature))
             self.proofs.append(answer_proofs.prove_determinism(name, answers, repeated))
-        if len(refused) == len(self.bundle.manifest.hard_variants):
+        if refused and len(refused) == len(self.bundle.manifest.hard_variants):
             detail = f"it runs no file of this bundle: {refused[0]}"
             self.proofs.append(Proof(name=f"parity {runtime}", status="failed", detail=detail))
 
@@ -264,6 +264,8 @@ class _Run:
             return None
         try:
             return float(self.task.metric(answers, self.data))
+        except RegistryError:
+            raise  # a part that the metric needs is not installed, which no proof would say
         except Exception:  # answers of another shape; the proofs say what is wrong with them
             return None
 

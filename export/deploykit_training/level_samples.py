@@ -52,18 +52,26 @@ class LevelSamples:
                         f"{len(part)} for {what}; wanted at least {_FEWEST} for each of {processes} process(es): "
                         "change the plan's held_back or train on more samples"
                     )
+        elif total // processes < _FEWEST:
+            raise TrainingError(
+                f"{total} training samples for {processes} process(es); wanted at least {_FEWEST} for each: train on "
+                "more samples or on fewer devices"
+            )
         self._batch_size = plan.batch_size
-        self._share = len(self._lower) // processes
+        share = len(self._lower) // processes
+        # A last batch of one sample is left out, unless batches of one are what was asked for.
+        alone = share % plan.batch_size == 1 and plan.batch_size > 1
+        self._share = share - 1 if alone else share
         self.steps = -(-self._share // plan.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the weights' batches of an epoch: every sample of theirs once, the last batch may be smaller."""
+        """Yield the weights' batches of an epoch: every sample of theirs once, the last batch may be smaller.
+
+        A sample that would be a last batch of its own is left out; another one is in the next epoch.
+        """
         mine = self._mine(self._lower, self._seed * 1_000_003 + epoch)
         for start in range(0, self._share, self._batch_size):
-            index = mine[start : start + self._batch_size]
-            if len(index) < _FEWEST and start:
-                continue
-            yield self._take(index)
+            yield self._take(mine[start : min(start + self._batch_size, self._share)])
 
     def held_back(self, epoch: int, step: int) -> Batch:
         """Return the upper level's batch for a step; its samples are gone through in turn, newly mixed each epoch."""

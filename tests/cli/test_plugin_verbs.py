@@ -25,18 +25,21 @@ def unreadable(number: int | str) -> None:
 
 @pytest.fixture
 def plugin() -> Iterator[Callable[[Any], None]]:
+    records = []
+
     def offer(returned: Any) -> None:
         def deploykit_cli() -> Any:
-            if isinstance(returned, Exception):
+            if isinstance(returned, BaseException):
                 raise returned
             return returned
 
         module = types.ModuleType("verbs")
         module.deploykit_cli = hookimpl(deploykit_cli)  # type: ignore[attr-defined]
-        installed().offer(module, "verbs")
+        records.append(installed().offer(module, "verbs"))
 
     yield offer
-    installed().withdraw("verbs")
+    for record in records:
+        installed().withdraw(record)
 
 
 def app() -> typer.Typer:
@@ -64,6 +67,7 @@ def test_a_verb_is_added(plugin: Callable[[Any], None]) -> None:
             [("greet", unreadable), ("greet", hello)],
             "offers a verb 'greet' that typer cannot read: AssertionError: Typer currently doesn't support Union types",
         ),
+        (SystemExit("bye"), "failed in deploykit_cli: SystemExit: bye"),
         (None, "misuses a hook: deploykit_cli must yield pairs of a name and a function, got None"),
         ([hello], "misuses a hook: deploykit_cli must yield pairs of a name and a function, got "),
         ({"greet": hello}, "misuses a hook: deploykit_cli must yield pairs of a name and a function, got ('greet',)"),

@@ -87,14 +87,14 @@ def test_takes_a_verb_that_exists() -> None:
     app = typer.Typer()
     app.command("train")(lambda: None)
     entry = entry_point("takes_a_verb_that_exists")
-    installed().offer(entry.load(), entry.name)
+    record = installed().offer(entry.load(), entry.name)
     try:
         add_plugin_verbs(app)
         assert installed().failures == [
             "plugin 'takes_a_verb_that_exists' offers a verb 'train', which exists already; rename it"
         ]
     finally:
-        installed().withdraw(entry.name)
+        installed().withdraw(record)
 
 
 LATE = {

@@ -30,7 +30,7 @@ def plugged(name: str) -> Iterator[str]:
         with offered(tasks={"cloud": Cloud}):
             yield record.offers[0].split()[1]
     finally:
-        installed().withdraw(name)
+        installed().withdraw(record)
 
 
 # What the frame says, whoever hardens or exports.

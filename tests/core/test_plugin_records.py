@@ -57,7 +57,7 @@ def test_a_record_says_what_is_offered() -> None:
     assert set(record.offers) == {"method steps.sigmoid", "target header", "runtime slow"}
     assert list(registry.targets) == ["header"]
     assert list(registry.runtimes) == ["slow"]
-    registry.withdraw("several")
+    registry.withdraw(record)
     assert not {*registry.methods, *registry.targets, *registry.runtimes}
     assert registry.plugins == []
 
@@ -92,3 +92,16 @@ def test_what_is_offered_for_a_test_is_gone_after_it() -> None:
     with pytest.raises(ValueError, match="target name must be lower case"), offered(targets={"Odd": Odd}):
         pass
     assert installed().failures == []
+
+
+def test_a_plugin_that_was_refused_takes_nothing_with_it() -> None:
+    registry = Registry([])
+    kept = types.ModuleType("kept")
+    kept.deploykit_methods = hookimpl(lambda: [MethodCard("steps.sigmoid", "s", "m:A")])  # type: ignore[attr-defined]
+    assert registry.offer(kept, "steps").failure == ""
+    second = registry.offer(types.ModuleType("second"), "steps")
+    assert "another entry point has its name" in second.failure
+    registry.withdraw(second)
+    assert list(registry.methods) == ["steps.sigmoid"]
+    assert [record.name for record in registry.plugins] == ["steps"]
+    assert registry.failures == []

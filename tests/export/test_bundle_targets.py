@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from onnx import parser
 
@@ -67,7 +68,7 @@ def test_a_target_writes_into_the_bundle(bundle: Bundle) -> None:
     assert gzip.decompress(written.read(file)) == written.read("models/onnx.onnx")
     report = json.loads(written.read(target_report("zipped")))
     assert report == {
-        "onnx": {"written": True, "files": [file], "bytes before": len(written.read("models/onnx.onnx"))}
+        "onnx": {"written": True, "files": [file], "facts": {"bytes before": len(written.read("models/onnx.onnx"))}}
     }  # fmt: skip
 
 
@@ -94,6 +95,7 @@ def test_what_cannot_be_written_changes_nothing(bundle: Bundle, target: str, wor
         (Written({"../up": b""}), r"a file's name is relative, of letters, .* got '../up'"),
         (Written({"/etc/passwd": b""}), r"a file's name is relative, of letters, .* got '/etc/passwd'"),
         (Written({"a": "text"}), r"file 'a' is a str; wanted bytes"),  # type: ignore[dict-item]
+        (Written({"a": b""}, {"size": np.float32(1)}), r"fact 'size' is a float32; wanted a text or a number"),  # type: ignore[dict-item]
     ],
 )
 def test_what_a_target_returns_is_checked(

@@ -254,3 +254,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: py
         train(record(), tmp_path / "a", resume=True)
     assert (tmp_path / "a/checkpoint.safetensors").read_bytes() == before
     shutil.rmtree(tmp_path / "a")
+
+
+def test_too_few_samples_are_told_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Sides.samples
+    monkeypatch.setattr(Sides, "samples", lambda self, split: few(self, split).take(slice(0, 1)))
+    with pytest.raises(TrainingError, match=r"1 training samples for 1 process\(es\); wanted at least 2 for each"):
+        train(record(epochs=1), tmp_path / "run")

@@ -36,9 +36,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(ByHand, "upper", {"held_back": 0.4})
     monkeypatch.setattr(Line, "poison", 10**9)
     calls.clear()
-    assert not installed().offer(Plugin(), "levels").failure
+    taken = installed().offer(Plugin(), "levels")
+    assert not taken.failure
     yield
-    installed().withdraw("levels")
+    installed().withdraw(taken)
 
 
 def record(method: str = "levels.byhand", seed: int = 3, **changes: Any) -> RunRecord:
