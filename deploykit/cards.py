@@ -78,6 +78,13 @@ class MethodCard(Card):
     tasks: tuple[str, ...] = ()
     paper: Paper | None = None
 
+    def __post_init__(self) -> None:
+        Card.__post_init__(self)
+        if not isinstance(self.tasks, tuple):
+            raise ValueError(
+                f"method {self.name!r}: tasks must be a tuple of names such as ('digits',), got {self.tasks!r}"
+            )
+
     @property
     def family(self) -> str:
         """The part of the name before the dot."""

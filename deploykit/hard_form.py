@@ -49,6 +49,9 @@ class Promise:
             the shapes that ran; an upper bound. ``None`` promises nothing.
         absent: parts of parameter names that must not survive in the file (``gate``, ``threshold_head``).
         forbidden_operators: ONNX operators that would betray a leftover of the relaxation.
+
+    Raises:
+        ContractError: names were not given as a tuple.
     """
 
     tolerance: Tolerance = FLOAT32
@@ -58,6 +61,12 @@ class Promise:
     macs: int | None = None
     absent: tuple[str, ...] = ()
     forbidden_operators: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("weight_dtypes", "absent", "forbidden_operators"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple):  # a lone text would be taken for its letters
+                raise ContractError(f"a promise's {name} must be a tuple of texts such as ('gate',), got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def prepare(
     if signature is None:
         signature = infer_signature(model, example)
     try:
-        soft: nn.Module = method.prepare(copy.deepcopy(model), signature, inputs)
+        soft = _checked_soft(method, "prepare", method.prepare(copy.deepcopy(model), signature, inputs))
         if _other_precisions(model):
             copy.deepcopy(soft).eval()(*inputs)
     except RuntimeError as error:
@@ -93,7 +93,7 @@ def prepare(
 
 def build(method: Method[Any], task: Task) -> nn.Module:
     """Make a method's soft form for a task; architectures build their own network."""
-    soft: nn.Module = method.build(task)
+    soft = _checked_soft(method, "build", method.build(task))
     if getattr(soft, _ATTRIBUTE, None) is not None:
         return soft  # the method called prepare() of this module itself
     # The default build() prepares the task's network, so that network is what the hard form replaces.
@@ -191,6 +191,16 @@ def infer_signature(model: nn.Module, example: Tensor | tuple[Tensor, ...] | Map
         inputs=tuple(_spec(name, tensor) for name, tensor in zip(names, inputs, strict=True)),
         outputs=tuple(_spec(name, tensor) for name, tensor in zip(outputs, values, strict=True)),
     )
+
+
+def _checked_soft(method: Method[Any], maker: str, soft: object) -> nn.Module:
+    from torch import nn
+
+    if not isinstance(soft, nn.Module):
+        raise ContractError(
+            f"{_name_of(method)}: {maker} must return the soft form, a torch.nn.Module, got {type(soft).__name__}"
+        )
+    return soft
 
 
 def _name_of(method: Method[Any]) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+import pluggy
 
 HEAVY: Final = (
     "bentoml", "cv2", "lightning_fabric", "matplotlib", "onnx", "onnxruntime", "onnxscript", "openvino", "pandas",
@@ -56,3 +60,16 @@ def import_remark(before: frozenset[str], seconds: float) -> str:
         f"imports {', '.join(heavy)} at discovery, which took {seconds:.2f} s of everybody's start; import it in the "
         "module that the card names, not in the module of the entry point"
     )
+
+
+def raised_at(error: BaseException) -> str:
+    """Return where a plugin's own code raised, as `` (file.py, line 3)``; nothing where only deploykit's did."""
+    ours = Path(__file__).parent
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and ours not in Path(frame.filename).parents
+    ]
+    others = (sys.base_prefix, str(Path(pluggy.__file__).parent))
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -6,11 +6,15 @@ never stops the rest; one name claimed twice belongs to nobody until the clash i
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
+import os
 import re
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from types import MappingProxyType
@@ -23,7 +27,7 @@ from deploykit.cards import CARD_HOOKS, Card, DecoderCard, MethodCard, RuntimeCa
 from deploykit.contract_version import ATTRIBUTE, version_fault
 from deploykit.errors import DuplicateNameError, MissingExtraError, PluginError, UnknownNameError
 from deploykit.hook_calls import call_hook
-from deploykit.plugin_record import PluginRecord, heavy_modules, import_remark
+from deploykit.plugin_record import PluginRecord, heavy_modules, import_remark, raised_at
 
 ENTRY_POINT_GROUP: Final = "deploykit"
 CardT = TypeVar("CardT", bound=Card)
@@ -186,7 +190,9 @@ class Registry:
         started, heavy = time.perf_counter(), heavy_modules()
         plugin: object = None
         try:
-            loaded = load()
+            # What a plugin prints while it is loaded is no part of any command's answer.
+            with contextlib.redirect_stdout(sys.stderr):
+                loaded = load()
             if self.manager.has_plugin(record.name) or self.manager.is_registered(loaded):
                 raise PluginError("another entry point has its name or its module; uninstall one")
             record.contract = getattr(loaded, ATTRIBUTE, None)
@@ -204,7 +210,9 @@ class Registry:
             self._forget(plugin)
         except (Exception, SystemExit) as error:
             # Whatever a plugin raises while loading is its own fault and must not take the others down.
-            record.failure = f"did not load: {type(error).__name__}: {error}"
+            record.failure = f"did not load: {type(error).__name__}: {error}{raised_at(error)}"
+            if os.environ.get("DEPLOYKIT_TRACEBACK"):
+                traceback.print_exception(error)
             self._forget(plugin)
         finally:
             record.seconds = time.perf_counter() - started

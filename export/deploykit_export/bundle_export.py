@@ -24,7 +24,7 @@ from deploykit_export.form_proofs import promise_entry
 from deploykit_export.heldout import CALIBRATION, HELDOUT, choose, pack
 from deploykit_export.model_card import model_card
 from deploykit_export.onnx_model import write_onnx
-from deploykit_export.soft_weights import SOFT_WEIGHTS, weights_to_bytes
+from deploykit_export.soft_weights import SOFT_WEIGHTS, own_network, weights_to_bytes
 from deploykit_export.toolchain import toolchain
 
 BASELINE: Final = "float"
@@ -57,11 +57,14 @@ def export_bundle(
         timeout: seconds for the exporting process.
 
     Raises:
+        ConfigError: ``network`` leads to no function that makes a module.
         ExportError: a file could not be written; nothing is published.
         BundleError: the bundle could not be put in place; the old one is whole.
     """
     binding = binding_of(soft)
     method, signature = binding.method, binding.signature
+    if ":" in network:
+        own_network(network)  # a name that leads nowhere would be found out only by who verifies the bundle
     if path.suffix != SUFFIX:
         raise ExportError(f"a bundle's folder must end in {SUFFIX!r}, got {path.name!r}")
     lowerings = _lowerings(hard) | {BASELINE: _baseline(method.baseline(soft))}

@@ -82,6 +82,6 @@ def _checked(target: str, written: object) -> Mapping[str, bytes]:
     for fact, value in written.facts.items():
         if not isinstance(value, str | int | float):
             raise ContractError(
-                f"target {target!r}: fact {fact!r} is a {type(value).__name__}; wanted a text or a number of Python's own"
+                f"target {target!r}: fact {fact!r} is a {type(value).__name__}; wanted text or Python's own number"
             )
     return written.files

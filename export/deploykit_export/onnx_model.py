@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -97,15 +100,24 @@ def _trace(
     if any(item.kind is item.VAR_POSITIONAL for item in inspect.signature(module.forward).parameters.values()):
         shapes = (shapes,)  # torch.export takes *inputs for one argument that is a tuple
     try:
-        # torch warns of its own internals here; what matters to the user is raised.
-        with warnings.catch_warnings(), torch.no_grad():
+        # torch warns of its own internals here and prints whole graphs; what matters to the user is raised.
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
             torch.export.save(program, path)
     except Exception as error:
-        first = str(error).strip().splitlines()
-        raise ExportError(
-            f"lowering {name!r}: torch.export cannot trace {type(module).__name__} with free dimensions "
-            f"{sorted({str(size) for spec in signature.inputs for size in spec.shape if isinstance(size, str)})}: "
-            f"{' '.join(first[:6])[:900]}"
-        ) from error
+        raise ExportError(_untraceable(name, module, signature, str(error))) from error
+
+
+def _untraceable(name: str, module: nn.Module, signature: Signature, text: str) -> str:
+    free = sorted({str(size) for spec in signature.inputs for size in spec.shape if isinstance(size, str)})
+    who = f"lowering {name!r}: torch.export cannot trace {type(module).__name__} with free dimensions {free}"
+    lines = text.strip().splitlines()
+    if "data-dependent" in text:
+        frames = re.findall(r'File "([^"]+)", line (\d+), in \w+\n +(.+)', text)
+        place = f" ({Path(frames[-1][0]).name}, line {frames[-1][1]}: {frames[-1][2]})" if frames else ""
+        return (
+            f"{who}: it decides something in Python by a tensor's value{place}, which a file cannot; use torch.where, "
+            f"gathering or torch.cond. torch says: {lines[0][:200]}"
+        )
+    return f"{who}: {' '.join(lines[:6])[:900]}"

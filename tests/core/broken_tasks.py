@@ -89,7 +89,7 @@ class Undrawable(Sky):
 class Restless(Sky):
     def random_inputs(self, random: np.random.Generator, sizes: Mapping[str, int]) -> Any:
         drawn = super().random_inputs(random, sizes)
-        return {"x": drawn["x"] - np.float32(np.random.default_rng().random())}
+        return {"x": np.maximum(drawn["x"] - np.float32(np.random.default_rng().random()), np.float32(-50))}
 
 
 class OneSize(Clouds):

@@ -36,3 +36,8 @@ def test_tasks_and_decoders_have_plain_names(card: type[TaskCard] | type[Decoder
 
 def test_the_family_is_the_part_before_the_dot() -> None:
     assert MethodCard("steps.sigmoid-2", "s", "m:A").family == "steps"
+
+
+def test_a_methods_tasks_are_a_tuple() -> None:
+    with pytest.raises(ValueError, match=r"method 'a.one': tasks must be a tuple of names such as .*, got 'digits'"):
+        MethodCard("a.one", "s", "m:A", tasks="digits")  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import deploykit
-from deploykit import Decision, HardForm, Lowering, Method, MethodCard, Signature, TensorSpec
+from deploykit import Decision, HardForm, Lowering, Method, MethodCard, Promise, Signature, TensorSpec
 from deploykit.errors import ContractError
 from deploykit.hardening import state_digest
 
@@ -263,3 +263,9 @@ def test_the_digest_sees_names_dtypes_shapes_and_bytes() -> None:
 def test_a_lowerings_name_must_be_fit_for_a_file(name: str) -> None:
     with pytest.raises(ContractError, match="a lowering's name becomes a file's name"):
         HardForm(module=nn.Identity(), lowerings={name: Lowering()})
+
+
+@pytest.mark.parametrize("name", ["absent", "forbidden_operators", "weight_dtypes"])
+def test_a_promise_names_things_in_a_tuple(name: str) -> None:
+    with pytest.raises(ContractError, match=rf"a promise's {name} must be a tuple of texts such as .*, got 'gate'"):
+        Promise(**{name: "gate"})  # type: ignore[arg-type]

@@ -230,3 +230,15 @@ def test_settings_from_a_command_line_are_texts() -> None:
         make_method("plain.passthrough", {"x": 1})
     with pytest.raises(UnknownNameError, match=r"Did you mean 'plain.passthrough'"):
         make_method("plain.passthru")
+
+
+def test_a_soft_form_is_a_module() -> None:
+    class Forgetful(Halver):
+        def prepare(self, model: nn.Module, signature: Signature, example: tuple[Tensor, ...]) -> Any:
+            return None
+
+    words = "Forgetful: {} must return the soft form, a torch.nn.Module, got NoneType"
+    with pytest.raises(ContractError, match=words.format("prepare")):
+        deploykit.prepare(nn.Linear(3, 2), Forgetful(), torch.zeros(2, 3))
+    with pytest.raises(ContractError, match=words.format("build")):
+        build(Forgetful(), make_task("digits"))

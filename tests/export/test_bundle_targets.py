@@ -95,7 +95,7 @@ def test_what_cannot_be_written_changes_nothing(bundle: Bundle, target: str, wor
         (Written({"../up": b""}), r"a file's name is relative, of letters, .* got '../up'"),
         (Written({"/etc/passwd": b""}), r"a file's name is relative, of letters, .* got '/etc/passwd'"),
         (Written({"a": "text"}), r"file 'a' is a str; wanted bytes"),  # type: ignore[dict-item]
-        (Written({"a": b""}, {"size": np.float32(1)}), r"fact 'size' is a float32; wanted a text or a number"),  # type: ignore[dict-item]
+        (Written({"a": b""}, {"size": np.float32(1)}), r"fact 'size' is a float32; wanted text or Python's own number"),  # type: ignore[dict-item]
     ],
 )
 def test_what_a_target_returns_is_checked(

@@ -132,7 +132,7 @@ def test_a_file_for_batch_one_only() -> None:
 
 def test_a_branch_on_data_cannot_be_traced_and_the_lowering_is_named() -> None:
     with pytest.raises(
-        ExportError, match=r"lowering 'onnx': torch.export cannot trace Undecided with free dimensions "
+        ExportError, match=r"torch.export cannot trace Undecided with free .* \(test_onnx_model.py, line \d+: "
     ):
         write(Undecided())
 

@@ -181,8 +181,9 @@ def test_the_command_tells_where_and_how(bundles: list[Path], monkeypatch: pytes
     from deploykit.cli.main import app
     from deploykit_serving import launch
 
-    def ready(*given: Any, on_ready: Any, max_body: int) -> None:
+    def ready(*given: Any, on_ready: Any, max_body: int, runtime: str) -> None:
         assert given == (bundles, "127.0.0.1", 3001, 1)
+        assert runtime == "onnxruntime-cpu"
         assert max_body == 2 << 20
         on_ready("http://127.0.0.1:3001")
 
