@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+NEAR_TIE: Final = 1e-5
+"""A choice whose margin is at most this may fall either way; in the units of the score that decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Agreement:
         return 1.0 if not self.total else 1.0 - (self.different + self.near_ties) / self.total
 
 
-def agreement(left: Decision, right: Decision, band: float = 1e-5) -> Agreement:
+def agreement(left: Decision, right: Decision, band: float = NEAR_TIE) -> Agreement:
     """Compare the same decision of two forms.
 
     Args:

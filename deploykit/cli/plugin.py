@@ -83,16 +83,19 @@ def check(
         raise typer.Exit(1)
 
 
-def _next(names: PluginNames, kind: PluginKind, folder: Path) -> tuple[str, str, str]:
+def _next(names: PluginNames, kind: PluginKind, folder: Path) -> tuple[str, ...]:
+    import shlex
     import string
 
     import deploykit
 
     constraints = Path(deploykit.__file__).parent.parent / "constraints.txt"
-    pinned = f"-c {constraints} " if constraints.is_file() else ""
+    pinned = f"-c {shlex.quote(str(constraints))} " if constraints.is_file() else ""
+    place = shlex.quote(str(folder))
     return (
-        f"deploykit plugin check {folder}",
-        f"pip install {pinned}-e {folder}",
+        f"deploykit plugin check {place}",
+        f"pip install {pinned}-e {place}",
+        f"python -m pytest {place}   # its tests want it installed first",
         string.Template(kind.use).substitute(name=names.name),
     )
 

@@ -9,11 +9,13 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 from deploykit.cards import CARD_HOOKS, Card
-from deploykit.contract_version import ATTRIBUTE, CONTRACT_VERSION
+from deploykit.contract_version import ATTRIBUTE, CONTRACT_VERSION, version_fault
 from deploykit.errors import DuplicateNameError, UnknownNameError
+from deploykit.plugin_check.module_names import top_package
 from deploykit.plugin_check.private_names import private_names
 from deploykit.plugin_check.report import Check, Outcome
 from deploykit.plugin_record import PluginRecord
@@ -47,9 +49,7 @@ def discovery_checks(alone: Registry, modules: Iterable[str]) -> Iterator[Check]
     verbs = [record.name for record in alone.plugins if "deploykit_cli" in record.hooks]
     if verbs:
         yield _verbs(verbs)
-    yield _public_names(
-        {module.partition(".")[0] for module in (*modules, *(c.implementation for c in cards_of(alone)))}
-    )
+    yield _public_names({top_package(value) for value in (*modules, *(c.implementation for c in cards_of(alone)))})
 
 
 def _loads(record: PluginRecord) -> Check:
@@ -74,9 +74,13 @@ def _light(record: PluginRecord) -> Check:
 
 def _version(record: PluginRecord) -> Check:
     says = f"It says that it was written for contract {CONTRACT_VERSION} of deploykit."
-    if record.contract is None and not record.failure:
+    if record.contract is None and record.failure:
+        return _check("version", says, "skipped", "it did not load, so it could not be asked")
+    if record.contract is None:
         return _check("version", says, message=f"it says nothing; write {ATTRIBUTE} = {CONTRACT_VERSION} in its module")
-    if record.contract not in {None, CONTRACT_VERSION}:
+    if fault := version_fault(SimpleNamespace(**{ATTRIBUTE: record.contract})):
+        return _check("version", says, "failed", f"plugin {record.name!r} {fault}")
+    if record.contract != CONTRACT_VERSION:
         says = f"It says that it was written for contract {record.contract}; deploykit speaks {CONTRACT_VERSION}."
     return _check("version", says)
 
@@ -102,9 +106,7 @@ def _names(alone: Registry) -> Check:
 
 
 def _verbs(names: list[str]) -> Check:
-    """Put the verbs into the command line as it starts, and let typer read their arguments."""
-    import typer
-
+    """Put the verbs into the command line as it starts, which has typer read the arguments of each."""
     from deploykit.cli.main import app
     from deploykit.cli.plugin_verbs import add_plugin_verbs
 
@@ -115,10 +117,6 @@ def _verbs(names: list[str]) -> Check:
         for record in installed().plugins
         if record.name in names and record.failure
     ]
-    try:
-        typer.main.get_command(app)
-    except Exception as error:  # whatever typer makes of an annotation that it cannot read
-        faults.append(f"typer cannot read the arguments of a command: {type(error).__name__}: {error}")
     return _check("commands", says, "failed" if faults else "ok", "\n".join(faults))
 
 

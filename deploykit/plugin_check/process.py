@@ -21,7 +21,6 @@ from deploykit.plugin_check.report import Check, PluginReport
 from deploykit.plugin_check.staging import stage
 from deploykit.plugin_check.subject import Subject
 
-TIMEOUT: Final = 900.0
 _TICK: Final = 0.05
 _LAST_WORDS: Final = 1500
 
@@ -30,7 +29,7 @@ def check_plugin(
     subject: Subject,
     *,
     quick: bool = False,
-    timeout: float = TIMEOUT,
+    timeout: float,
     tell: Callable[[str], None] = lambda _: None,
 ) -> PluginReport:
     """Run the contract over everything a plugin offers.
@@ -53,6 +52,7 @@ def check_plugin(
         job = {
             "entry_points": subject.entry_points,
             "tests": [str(test) for test in subject.tests],
+            "import_path": [str(place) for place in subject.import_path],
             "quick": quick,
             "events": str(home / "events"),
         }
@@ -78,6 +78,9 @@ def check_plugin(
 
 def _environment(subject: Subject, home: Path) -> dict[str, str]:
     environment = {"BENTOML_DO_NOT_TRACK": "True", "OMP_NUM_THREADS": "1", **os.environ}
+    # As -P, also for the processes that the contract starts: what lies in the caller's folder, which Python would
+    # search first, is neither the plugin's nor ours.
+    environment["PYTHONSAFEPATH"] = "1"
     # Other packages' pytest plugins would run in every check, and cost seconds each.
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     environment.pop("PYTEST_ADDOPTS", None)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from deploykit.errors import ConfigError, UnknownNameError
+from deploykit.plugin_check.module_names import top_package
 from deploykit.registry import ENTRY_POINT_GROUP
 
 _PROJECT: Final = "pyproject.toml"
@@ -28,6 +30,7 @@ class Subject:
         entry_points: modules by entry point name.
         roots: folders to import it from; empty if it is installed.
         tests: files of its own that use the kit, whose settings are then used.
+        import_path: folders that its tests import their helpers from.
     """
 
     title: str
@@ -36,6 +39,7 @@ class Subject:
     entry_points: dict[str, str]
     roots: tuple[Path, ...] = ()
     tests: tuple[Path, ...] = ()
+    import_path: tuple[Path, ...] = ()
 
 
 def find_subject(where: str) -> Subject:
@@ -96,19 +100,26 @@ def _project(folder: Path) -> Subject:
             'such as name = "package"'
         )
     roots = tuple(dict.fromkeys(_root(folder, name, value) for name, value in points.items()))
+    options = _table(content, "tool", "pytest", "ini_options") or _table(content, "tool", "pytest")
+    tests = tuple(_tests_with_the_kit(folder / place for place in _places(options, "testpaths") or ["tests"]))
     return Subject(
         title=project["name"],
         distribution=project["name"],
         version=str(project.get("version", "0")),
         entry_points=dict(points),
         roots=roots,
-        tests=tuple(_tests_with_the_kit(folder, content)),
+        tests=tests,
+        import_path=tuple(
+            dict.fromkeys(
+                [*map(_importing_folder, tests), *(folder / place for place in _places(options, "pythonpath"))]
+            )
+        ),
     )
 
 
 def _root(folder: Path, name: str, value: str) -> Path:
     """Return the folder from which an entry point's module can be imported."""
-    package = value.partition(":")[0].partition(".")[0].strip()
+    package = top_package(value)
     inner = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
     for root in (folder / "src", folder, *inner):
         if (root / package / "__init__.py").is_file() or (root / f"{package}.py").is_file():
@@ -119,12 +130,25 @@ def _root(folder: Path, name: str, value: str) -> Path:
     )
 
 
-def _tests_with_the_kit(folder: Path, content: dict[str, Any]) -> Iterable[Path]:
-    places = _table(content, "tool", "pytest", "ini_options").get("testpaths", ["tests"])
-    for place in places.split() if isinstance(places, str) else places:
-        for file in sorted((folder / place).rglob("test_*.py")):
+def _tests_with_the_kit(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        for file in sorted(folder.rglob("test_*.py")):
             if "deploykit.testing" in file.read_text(encoding="utf-8", errors="replace"):
                 yield file
+
+
+def _importing_folder(test: Path) -> Path:
+    """Return what pytest by default puts on the import path: the folder of the file, or of the package around it."""
+    folder = test.parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _places(options: dict[str, Any], key: str) -> list[str]:
+    """Return a list of paths from pytest's settings, which may be one text."""
+    told = options.get(key, [])
+    return shlex.split(told) if isinstance(told, str) else [str(place) for place in told]
 
 
 def _table(content: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ CONTRACTS: Final = {
     "target": ("TargetContract",),
     "runtime": ("RuntimeContract",),
 }
-"""By kind of card; what :mod:`deploykit.testing` offers of them is used."""
+"""By kind of card; names in :mod:`deploykit.testing`."""
 
 SLOW: Final = frozenset({"ExportContract", "ServingContract"})
 """What ``--quick`` leaves out: writing files and starting servers."""
@@ -24,13 +24,12 @@ SLOW: Final = frozenset({"ExportContract", "ServingContract"})
 def contracts_for(card: Card) -> list[type]:
     """Return the contracts a card is held to."""
     kit = importlib.import_module("deploykit.testing")
-    return [getattr(kit, name) for name in CONTRACTS.get(card.kind, ()) if name in kit.__all__]
+    return [getattr(kit, name) for name in CONTRACTS.get(card.kind, ())]
 
 
-def all_contracts() -> dict[str, type]:
-    """Return every contract of the kit by name."""
-    kit = importlib.import_module("deploykit.testing")
-    return {name: getattr(kit, name) for names in CONTRACTS.values() for name in names if name in kit.__all__}
+def promises(contract: type) -> list[str]:
+    """Return the names of a contract's tests, in their order."""
+    return [name for name in vars(contract) if name.startswith("test_")]
 
 
 def needs_examples(contract: type) -> bool:

@@ -9,14 +9,14 @@ import dataclasses
 import importlib
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from deploykit.cards import Card
-from deploykit.errors import DeploykitError, MissingExtraError
+from deploykit.errors import MissingExtraError
 from deploykit.plugin_check import discovery
 from deploykit.plugin_check.events import EventWriter
+from deploykit.plugin_check.module_names import top_package
 from deploykit.plugin_check.report import Check
 
 
@@ -29,29 +29,23 @@ def work(job: dict[str, Any]) -> None:
         events.fact(dataclasses.asdict(record))
     for check in discovery.discovery_checks(alone, points.values()):
         events.check(check)
-    usable = [card for card in discovery.cards_of(alone) if _usable(card, events)]
+    usable = [card for card in discovery.cards_of(alone) if _usable(card, job, events)]
     if usable and _kit_is_there(events):
         _run(usable, points, job, events)
     events.done()
 
 
-def _usable(card: Card, events: EventWriter) -> bool:
-    """Make the thing a card names, as every command does before it uses it."""
-    making = importlib.import_module("deploykit.making")
-    group, says = f"{card.kind} {card.name}", f"It is a deploykit.{card.contract} that can be made."
-    events.started(f"{group}: {says}")
-    started = time.perf_counter()
-    try:
-        getattr(making, f"make_{card.kind}")(card.name)
-        fault = ""
-    except DeploykitError as error:
-        fault = str(error)
-    except Exception as error:
-        from deploykit.plugin_check.fault_messages import fault_message
+def _usable(card: Card, job: dict[str, Any], events: EventWriter) -> bool:
+    """Make the thing a card names, unless settings that only the plugin's tests know are needed for it."""
+    # Not above: what it imports must not be there yet when the plugin is discovered, whose load time would hide it.
+    from deploykit.plugin_check.card_making import made, making_says, required_settings
 
-        fault = fault_message(error, {card.implementation.partition(":")[0].partition(".")[0]})
-    events.check(Check(group, "made", says, "failed" if fault else "ok", fault, time.perf_counter() - started))
-    return not fault
+    events.started(f"{card.kind} {card.name}: {making_says(card)}")
+    if job["tests"] and required_settings(card):
+        return True  # made once the tests are read
+    check = made(card)
+    events.check(check)
+    return check.outcome == "ok"
 
 
 def _kit_is_there(events: EventWriter) -> bool:
@@ -72,11 +66,10 @@ def _run(cards: list[Card], points: dict[str, str], job: dict[str, Any], events:
 
     pairs = [(card, contract) for card in cards for contract in suites.contracts_for(card)]
     left_out = [pair for pair in pairs if job["quick"] and pair[1].__name__ in suites.SLOW]
-    packages = {
-        module.partition(":")[0].partition(".")[0] for module in (*points.values(), *(c.implementation for c in cards))
-    }
+    packages = {top_package(value) for value in (*points.values(), *(card.implementation for card in cards))}
     wanted = [pair for pair in pairs if pair not in left_out]
-    collecting.run_contracts(wanted, [Path(test) for test in job["tests"]], packages, events)
+    tests, import_path = ([Path(place) for place in job[key]] for key in ("tests", "import_path"))
+    collecting.run_contracts(wanted, tests, import_path, packages, events)
     for card, contract in left_out:
         group = suites.group_of(card, contract)
         events.check(Check(group, "all", "Everything in this contract.", "skipped", "left out with --quick"))

@@ -18,6 +18,8 @@ class PluginKind:
         offers: one line on what the template does, for the package's description.
         use: a command that uses what was made; ``$name`` stands for its name.
         module: the implementation's file, where it is not called as the plugin is.
+        needs: the packages that the template imports and deploykit's own installation does not promise, as pip
+            calls them.
     """
 
     name: str
@@ -26,6 +28,7 @@ class PluginKind:
     offers: str
     use: str
     module: str = ""
+    needs: tuple[str, ...] = ()
 
     @property
     def noun(self) -> str:
@@ -44,15 +47,15 @@ _ALL: Final = (
     ),
     PluginKind(
         "task", TaskCard, "Task", "a task: tell three kinds of wine apart by thirteen measurements",
-        "deploykit train plain.passthrough --task $name",
+        "deploykit train plain.passthrough --task $name", needs=("scikit-learn",),
     ),
     PluginKind(
         "target", TargetCard, "Target", "a target: each ONNX file packed, beside a manifest that says what is in it",
-        "deploykit export RUN --target $name",
+        "deploykit export RUN --target $name", needs=("onnx",),
     ),
     PluginKind(
         "runtime", RuntimeCard, "Runtime", "a runtime: ONNX files run by the reference evaluator of the onnx package",
-        "deploykit verify BUNDLE --runtime $name",
+        "deploykit verify BUNDLE --runtime $name", needs=("onnx",),
     ),
     PluginKind(
         "decoder", DecoderCard, "Decoder", "a decoder: from class scores to the best class and how sure it is",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import string
@@ -30,7 +31,10 @@ def write_project(names: PluginNames, kind: PluginKind, out: Path) -> Path:
     if not out.is_dir():
         raise ConfigError(f"{out} is no folder; make it first, or name another with --out")
     if target.exists() or target.is_symlink():
-        raise ConfigError(f"{target} exists already; move it away, or name another folder with --out")
+        raise ConfigError(
+            f"{target} exists already; move it away, or name another folder with --out. How something is added to a "
+            "package that you have is told in docs/howto/kinds.md, under 'A second thing in the same package'"
+        )
     staging = out / f".{names.distribution}.{os.getpid()}"
     try:
         for path, text in project_files(names, kind).items():
@@ -58,6 +62,7 @@ def project_files(names: PluginNames, kind: PluginKind) -> dict[str, str]:
         "noun": kind.noun,
         "offers": kind.offers,
         "contract": str(CONTRACT_VERSION),
+        "dependencies": json.dumps(kind.needs),  # an array is written in JSON as in TOML
     }
     words["use"] = string.Template(kind.use).substitute(words)
     templates = files("deploykit.scaffold") / "templates"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
+from deploykit.decisions import NEAR_TIE
 from deploykit.errors import SignatureError
 from deploykit.method import Method
 from deploykit.outputs import tensors
@@ -18,8 +19,6 @@ from deploykit.random_inputs import legal_sizes
 from deploykit.signature import BATCH, Arrays, Signature
 from deploykit.task import Task
 
-NEAR_TIE: Final = 1e-5
-"""Decisions whose margin is at most this may fall either way, and with them the answer."""
 _SIZES: Final = 3
 Draw = Callable[[np.random.Generator, Mapping[str, int]], Arrays]
 
@@ -93,7 +92,7 @@ def for_drawn_inputs(
 
 
 def clear_rows(method: Method[Any], form: nn.Module, inputs: Arrays, signature: Signature) -> NDArray[np.bool_]:
-    """Return for each sample whether all its decisions are clear: none lies within :data:`NEAR_TIE` of its tie."""
+    """Return for each sample whether all its decisions are clear: none lies within ``NEAR_TIE`` of its tie."""
     count = len(next(iter(inputs.values())))
     clear = np.ones(count, np.bool_)
     for decision in method.decisions(form, tensors(inputs, signature)).values():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deploykit.decisions import agreement
+from deploykit.decisions import NEAR_TIE, agreement
 from deploykit.hard_form import HardForm
 from deploykit.hardening import state_digest
 from deploykit.lifecycle import build, harden
@@ -190,7 +190,8 @@ class MethodContract:
                 if margin is None or not margin.size:
                     continue
                 assert (margin >= 0).all(), f"{self.name}: margins of {decision!r} must be numbers of at least 0"
-                assert (margin > 1e-5).any(), f"{self.name}: {decision!r} calls every choice a tie, so none would count"
+                clear = (margin > NEAR_TIE).any()
+                assert clear, f"{self.name}: {decision!r} calls every choice a tie, so none would count"
 
     def test_both_forms_decide_alike(self) -> None:
         """What is decided from weights alone is decided once: harden takes what the soft form says it would.

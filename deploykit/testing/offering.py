@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -57,8 +58,10 @@ def offered(
 
 
 def _card(kind: str, name: str, home: types.ModuleType, implementation: type, on: tuple[str, ...]) -> Card:
-    setattr(home, implementation.__name__, implementation)
-    where = f"{home.__name__}:{implementation.__name__}"
+    # Numbered, for classes of one factory have one name; a class that type() made may have any.
+    attribute = re.sub(r"\W", "_", f"{kind}_{next(_numbers)}_{implementation.__name__}")
+    setattr(home, attribute, implementation)
+    where = f"{home.__name__}:{attribute}"
     summary = (implementation.__doc__ or implementation.__name__).partition("\n")[0]
     if kind == "method":
         return MethodCard(name, summary, where, tasks=on)

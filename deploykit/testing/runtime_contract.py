@@ -13,7 +13,7 @@ from deploykit.errors import ServingError
 from deploykit.hard_form import FLOAT32, Tolerance
 from deploykit.making import make_runtime
 from deploykit.random_inputs import random_inputs
-from deploykit.runtime import Session
+from deploykit.runtime import Runtime, RuntimeOptions, Session
 from deploykit.signature import BATCH, Arrays
 from deploykit.testing.exported import exported
 from deploykit.testing.small_models import SmallModel, small_models
@@ -37,12 +37,18 @@ class RuntimeContract:
     tolerance: ClassVar[Tolerance] = FLOAT32
     method: ClassVar[str] = ""
 
+    def runtime(self) -> Runtime:
+        """Return the runtime, made anew; skips the test where it cannot run on this machine."""
+        made = make_runtime(self.name)
+        if reason := made.missing():
+            pytest.skip(f"runtime {self.name!r}: {reason}")
+        return made
+
     def session(self, model: SmallModel) -> Session:
         """Load a model as the server does; skips the test where the runtime cannot run on this machine."""
         from deploykit_serving.runtimes import open_session
 
-        if reason := make_runtime(self.name).missing():
-            pytest.skip(f"runtime {self.name!r}: {reason}")
+        self.runtime()
         return open_session(model.data, self.name)
 
     def models(self) -> Iterable[SmallModel]:
@@ -82,13 +88,22 @@ class RuntimeContract:
             session.run(given)
             changed = [name for name, array in arrays.items() if given[name].tobytes() != array.tobytes()]
             assert not changed, f"{self.name}: running model {model.name!r} changed its input {changed[0]!r}; copy it"
+            for array in given.values():
+                array.setflags(write=False)
+            try:
+                session.run(given)
+            except Exception as error:
+                raise AssertionError(
+                    f"{self.name}: fails on inputs of model {model.name!r} that are read-only: "
+                    f"{type(error).__name__}: {error}; copy what has to be written to"
+                ) from error
 
     def test_its_outputs_are_the_callers_own(self) -> None:
-        """A later run does not change an earlier answer, and writing into an answer changes nothing else."""
+        """A later run does not change an earlier answer, and writing into an answer does not change a later one."""
         for model in self.models():
             session = self.session(model)
             first = session.run(_inputs(model, 2, seed=0))
-            kept = {name: array.copy() for name, array in first.items()}
+            kept = _copied(first)
             session.run(_inputs(model, 2, seed=1))
             for name, array in kept.items():
                 assert first[name].tobytes() == array.tobytes(), (
@@ -96,6 +111,13 @@ class RuntimeContract:
                     "return a copy of the buffer"
                 )
                 assert first[name].flags.writeable, f"{self.name}: {name!r} is read-only; return a copy"
+                first[name][...] = first[name] == 0  # another number everywhere, whatever the dtype
+            again = session.run(_inputs(model, 2, seed=0))
+            for name, array in kept.items():
+                assert again[name].tobytes() == array.tobytes(), (
+                    f"{self.name}: writing into {name!r} of an answer of model {model.name!r} changes what the next "
+                    "run gives; return a copy of what is kept"
+                )
 
     def test_threads_do_not_disturb_each_other(self) -> None:
         """Several threads on one session get what each would get alone."""
@@ -113,14 +135,25 @@ class RuntimeContract:
                 )
 
     def test_it_refuses_what_is_no_model(self) -> None:
-        """Garbage leads to a ServingError when it is loaded, not to a crash at the first request."""
-        torn = small_models()[0]
-        for what, data in (("nothing", b""), ("text", b"this is no model"), ("a torn file", torn.data[:40])):
+        """Garbage leads to a ServingError in words when it is loaded, not to a crash at the first request.
+
+        The runtime itself is asked: what opens sessions for the server would turn any exception into a ServingError.
+        """
+        runtime, torn = self.runtime(), small_models()[0].data[:40]
+        for what, data in (("nothing", b""), ("text", b"this is no model"), ("a torn file", torn)):
+            said = ""
             try:
-                self.session(SmallModel("none", data, torn.signature))
-            except ServingError:
-                continue
-            raise AssertionError(f"{self.name}: loads {what} as if it were a model; raise ServingError")
+                runtime.open_session(data, RuntimeOptions())
+            except ServingError as error:
+                said = str(error).strip()
+            except Exception as error:
+                raise AssertionError(
+                    f"{self.name}: {what} in place of a model leads to {type(error).__name__}: {error}; raise "
+                    "ServingError"
+                ) from error
+            assert said, (
+                f"{self.name}: loads {what} as if it were a model, or refuses it without a word; raise ServingError"
+            )
 
     def test_it_needs_no_torch(self) -> None:
         """It loads and runs a model in a process that serves, where torch must not be."""

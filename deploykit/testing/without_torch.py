@@ -23,11 +23,14 @@ _PROGRAM: Final = textwrap.dedent(
     import functools, importlib, json, operator, sys
     import numpy as np
     job = json.loads(sys.argv[1])
-    made = importlib.import_module(job["module"])
-    made = functools.reduce(getattr, job["name"].split("."), made)
     with np.load(job["arrays"]) as archive:
         arrays = dict(archive)
-    exec(job["use"])
+    try:
+        made = importlib.import_module(job["module"])
+        made = functools.reduce(getattr, job["name"].split("."), made)
+        exec(job["use"])
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
     print(json.dumps(sorted(set(job["forbidden"]) & set(sys.modules))))
     """
 )
@@ -41,7 +44,7 @@ def imports_of(implementation: type, use: str, arrays: Arrays) -> Sequence[str]:
         use: Python that uses ``made``, the class, on ``arrays``, a dictionary.
 
     Raises:
-        AssertionError: the process failed; ends with its last words.
+        AssertionError: the process failed; ends with the type and the text of its exception, in one line.
     """
     with tempfile.TemporaryDirectory(prefix="deploykit-imports-") as folder:
         file = Path(folder) / "arrays.npz"
@@ -55,9 +58,10 @@ def imports_of(implementation: type, use: str, arrays: Arrays) -> Sequence[str]:
             [sys.executable, "-c", _PROGRAM, json.dumps(job)], capture_output=True, text=True, check=False,
             timeout=_SECONDS, env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip
-    assert done.returncode == 0, (
-        f"{implementation.__module__}.{implementation.__qualname__} cannot be used in a process of its own: "
-        f"{done.stderr.strip()[-600:]}"
-    )
+    if done.returncode:
+        *_, said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise AssertionError(
+            f"{implementation.__module__}.{implementation.__qualname__} cannot be used in a process of its own: {said}"
+        )
     found: list[str] = json.loads(done.stdout.splitlines()[-1])
     return found

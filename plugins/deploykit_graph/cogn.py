@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deploykit import Decision, Decisions, HardForm, Lowering, Method, MethodConfig, Promise, Signature, Task, Tolerance
 from deploykit.hard_form import DEFAULT_LOWERING
+from deploykit.leftover_names import absent_names
 from deploykit.lifecycle import binding_of
 from deploykit.signature import Arrays
 from deploykit.training_plan import TrainingPlan
@@ -95,13 +96,10 @@ class CooperativeGraph(Method[nn.Module]):
                 tolerance=_TOLERANCE,
                 weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors) + _CONSTANTS,
                 weight_dtypes=("float32", "int64"),
-                forbidden_operators=(
-                    "RandomUniform",
-                    "RandomUniformLike",
-                    "RandomNormal",
-                    "RandomNormalLike",
-                    "Softmax",
-                ),
+                # An exporter stores weights of matrices anew, under names of its own, and biases as they are.
+                absent=absent_names(soft, "listen.head.bias", "broadcast.head.bias"),
+                # No Softmax: the model around the convolutions may have its own.
+                forbidden_operators=("RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike"),
             ),
             lowerings={
                 DEFAULT_LOWERING: Lowering(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deploykit import Decision, Decisions, HardForm, Method, MethodConfig, Promise, Signature, Task, Tolerance
 from deploykit.errors import ConfigError, ContractError
+from deploykit.leftover_names import absent_names
 from deploykit.lifecycle import binding_of
 from deploykit.signature import BATCH, Arrays
 from deploykit.task import Targets
@@ -141,7 +142,7 @@ class SinkhornMatching(Method[SoftMatcher]):
                 weight_bytes=_stored_bytes(module) + _SLACK if isinstance(soft.scorer, KeypointNetwork) else None,
                 weight_dtypes=("float32",),
                 macs=multiply_accumulates(module, inputs),
-                absent=("log_scale",),
+                absent=absent_names(soft, "log_scale"),
             ),
             decoder="mutual-matches",
             decoder_config={"threshold": config.threshold, "output": output.name},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -73,31 +74,38 @@ class SearchCell(nn.Module):
     def kept(self) -> Sources:
         """Return for each node the states whose edges have the largest weight of a chosen candidate, at most two.
 
-        Ties go to the lower state. Weights are those of the forward pass at the temperature as it stands; ``none`` is
-        never chosen, but it takes weight from the others on its edge, as in the paper.
+        Ties go to the lower state. Weights are those of the forward pass at the temperature as it stands, compared by
+        their log-odds, because at a low temperature many weights round to 1; ``none`` is never chosen, but it takes
+        weight from the others on its edge, as in the paper.
         """
         kept = []
         for node in range(self.nodes):
-            weights = [self.choice(node, source).preference().weight for source in range(2 + node)]
-            ranked = sorted(range(2 + node), key=lambda source: (-weights[source], source))
+            scores = self._scores(node)
+            ranked = sorted(range(2 + node), key=lambda source: (-scores[source], source))
             kept.append(tuple(sorted(ranked[:EDGES_A_NODE])))
         return tuple(kept)
 
     def margins(self) -> list[list[float]]:
-        """Return for each node how far each edge's weight is from the middle between kept and dropped ones.
+        """Return for each node how far each edge's log-odds are from those of the nearest edge of the other fate.
 
-        Where a node keeps all its edges they cannot be dropped: 1.
+        A kept edge is compared with the best dropped one, a dropped edge with the weakest kept one. Where a node keeps
+        all its edges they cannot be dropped: infinity.
         """
         margins = []
         for node, kept in enumerate(self.kept()):
-            weights = [self.choice(node, source).preference().weight for source in range(2 + node)]
-            dropped = [weight for source, weight in enumerate(weights) if source not in kept]
-            if dropped:
-                cut = (min(weights[source] for source in kept) + max(dropped)) / 2
-                margins.append([abs(weight - cut) for weight in weights])
-            else:
-                margins.append([1.0] * len(weights))
+            scores = self._scores(node)
+            best_dropped = max((score for source, score in enumerate(scores) if source not in kept), default=-math.inf)
+            weakest_kept = min(scores[source] for source in kept)
+            margins.append(
+                [
+                    _lead(score, best_dropped) if source in kept else _lead(weakest_kept, score)
+                    for source, score in enumerate(scores)
+                ]
+            )
         return margins
+
+    def _scores(self, node: int) -> list[float]:
+        return [self.choice(node, source).preference().log_odds for source in range(2 + node)]
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         """Sum the mixtures of all edges; once settled, only the kept ones run."""
@@ -125,6 +133,11 @@ class FixedCell(nn.Module):
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         """Sum the edges of each node."""
         return _run(self.entries, dict(self.edges.items()), self.sources, before_last, last)
+
+
+def _lead(high: float, low: float) -> float:
+    # Edges that offer a single candidate have infinite log-odds, which cannot be subtracted.
+    return 0.0 if high == low else high - low
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,12 +22,13 @@ class Preference:
 
     Attributes:
         index: its place among the candidates.
-        weight: what it counts in the mixture, from 0 to 1.
-        margin: how much less the next one counts; 1 where there is no other.
+        log_odds: ``log(w / (1 - w))`` of what it counts in the mixture, w; infinity where it is all there is. Orders
+            as w does and, unlike w, goes on growing where a low temperature has pressed w against 1.
+        margin: logarithm of how many times more it counts than the next one; infinity where there is no other.
     """
 
     index: int
-    weight: float
+    log_odds: float
     margin: float
 
 
@@ -86,10 +88,13 @@ class Choice(nn.Module):
         allowed = [index for index, item in enumerate(self.candidates.values()) if not isinstance(item, Nothing)]
         with torch.no_grad():
             best = allowed[int(hard_choice(self.alpha[allowed]))]
-            # float64 keeps weights apart that a low temperature has pressed against 1.
-            weights = tempered_softmax(self.alpha.double(), self.temperature.double()).tolist()
-        others = [weights[index] for index in allowed if index != best]
-        return Preference(best, weights[best], weights[best] - max(others) if others else 1.0)
+            # Logarithms of weights, the best one's being 0. No softmax: it rounds to 1 for quite different alphas.
+            logs = (self.alpha.double() - self.alpha[best].double()) / self.temperature.double()
+            rest = [index for index in range(len(logs)) if index != best]
+            # Sorted, so that edges that tie do so whatever the order of their candidates.
+            log_odds = -torch.logsumexp(logs[rest].sort().values, 0).item()
+        others = [logs[index].item() for index in allowed if index != best]
+        return Preference(best, log_odds, 0.0 - max(others) if others else math.inf)
 
     def chosen(self) -> str:
         """Return the name of the preferred candidate."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import deploykit
 from deploykit import Decisions, HardForm, Method, MethodConfig, Promise, Signature, Task, Tolerance
 from deploykit.errors import ConfigError, ContractError
+from deploykit.leftover_names import absent_names
 from deploykit.lifecycle import binding_of
 from deploykit.signature import BATCH, Arrays
 from deploykit.training_plan import TrainingPlan, UpperLevel
@@ -168,7 +169,6 @@ class Darts(Method[nn.Module]):
         genotype = genotype_of(soft)
         module = merge_batch_norms(derive(soft, "inherit", genotype=genotype)).eval().requires_grad_(False)
         remember_choices(module, soft)
-        names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
         work, before = multiply_accumulates(module, inputs), multiply_accumulates(undecided(soft).eval(), inputs)
         kept = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
         facts = {
@@ -184,8 +184,7 @@ class Darts(Method[nn.Module]):
                 tolerance=_TOLERANCE,
                 weight_bytes=kept + _SMALL_CONSTANTS,
                 macs=work,
-                # A network may have alphas of its own.
-                absent=() if any("alpha" in name for name in names) else ("alpha",),
+                absent=absent_names(soft, "alpha"),
             ),
             facts=facts,
         )
@@ -194,14 +193,14 @@ class Darts(Method[nn.Module]):
         """Return what was chosen, the same for every batch.
 
         - ``operator/PATH``: the index of the chosen candidate; (1,) for a choice of your own model, (edges,) for a
-          cell, where -1 stands for a dropped edge. The margin is how much more the candidate weighs than the next, and
-          for an edge not more than the margin of ``edge/PATH``.
+          cell, where -1 stands for a dropped edge. The margin is the logarithm of how many times more the candidate
+          weighs than the next, and for an edge not more than the margin of ``edge/PATH``.
         - ``edge/PATH``: (edges,), whether a cell keeps each edge, in the order of
-          :func:`~deploykit_searched.cells.edge_number`. The margin is the distance of the edge's weight from the middle
-          between kept and dropped ones, 1 where all must be kept.
+          :func:`~deploykit_searched.cells.edge_number`. The margin is how far the edge's log-odds are from those of the
+          nearest edge of the other fate.
 
-        Margins are weights in the mixture, from 0 to 1. The hard form's decisions are read off what it is made of and
-        have none.
+        Margins go from 0 to infinity, which stands where there is nothing else to take. The hard form's decisions are
+        read off what it is made of and have none.
         """
         return mixed_decisions(form) if layers(form, Choice) else remembered_decisions(form)
 

@@ -45,19 +45,25 @@ def oracle_answers(soft: nn.Module, inputs: tuple[Tensor, ...], signature: Signa
 
 
 def favourite(choice: Choice) -> tuple[str, float]:
-    """Return the candidate of the largest softmax weight and that weight; of equal alphas the first."""
+    """Return the candidate of the largest softmax weight and its odds, as a logarithm; of equal alphas the first.
+
+    The odds against it are the sum of ``exp((alpha_k - alpha) / temperature)`` over all others.
+    """
     alphas = [float(value) for value in choice.alpha.detach()]
-    temperature, highest = float(choice.temperature), max(alphas)
-    powers = [math.exp((alpha - highest) / temperature) for alpha in alphas]
+    temperature = float(choice.temperature)
     best = -1
     for index, candidate in enumerate(choice.candidates.values()):
         if not isinstance(candidate, Nothing) and (best < 0 or alphas[index] > alphas[best]):
             best = index
-    return list(choice.candidates)[best], powers[best] / sum(powers)
+    others = sorted(alphas[:best] + alphas[best + 1 :])
+    log_against = -math.inf
+    for alpha in others:
+        log_against = float(np.logaddexp(log_against, (alpha - alphas[best]) / temperature))
+    return list(choice.candidates)[best], -log_against
 
 
 def cell_answer(cell: SearchCell, before: Array, last: Array) -> Array:
-    """Evaluate a cell with two edges a node, those of the largest weight; of equal ones those of lower states."""
+    """Evaluate a cell with two edges a node, those of the largest odds; of equal ones those of lower states."""
     states = [evaluate(entry, x) for entry, x in zip(cell.entries.values(), (before, last), strict=True)]
     edges = list(cell.edges)
     for node in range(cell.nodes):
@@ -65,8 +71,8 @@ def cell_answer(cell: SearchCell, before: Array, last: Array) -> Array:
         for source in range(2 + node):
             edge = edges.pop(0)
             assert isinstance(edge, Choice)
-            name, weight = favourite(edge)
-            incoming.append((-weight, source, edge.candidates[name]))
+            name, log_odds = favourite(edge)
+            incoming.append((-log_odds, source, edge.candidates[name]))
         incoming.sort(key=lambda item: item[:2])
         answers = [evaluate(operator, states[source]) for _, source, operator in incoming[:2]]
         states.append(np.maximum(sum(answers[1:], answers[0]), 0.0))

@@ -96,12 +96,11 @@ class DifferentiableSort(Method[SoftOrder]):
         return HardForm(
             module=module,
             promise=Promise(
-                # Places are whole numbers: equal, or wrong by one at least.
+                # Places are whole numbers: equal, or wrong by one at least. So this also tells a soft sort that was
+                # left: it has no tensors to look for, and its arctangents may be the scoring network's own.
                 tolerance=Tolerance(),
                 weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors) + _SLACK,
                 macs=multiply_accumulates(module, inputs),
-                # The swaps' arctangent and the unit matrix that P starts from.
-                forbidden_operators=("Atan", "EyeLike"),
             ),
             lowerings={
                 DEFAULT_LOWERING: Lowering(

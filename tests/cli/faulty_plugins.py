@@ -107,7 +107,7 @@ DISCOVERY_FAULTS: Final[dict[str, tuple[dict[str, str], str]]] = {
     "unreadable verb": (
         {"deploykit_mine/__init__.py": "from deploykit import hookimpl\n\n\ndef verb(x: int | str): ...\n\n\n"
          "@hookimpl\ndef deploykit_cli():\n    return [('mine', verb)]\n"},
-        "typer cannot read the arguments of a command: AssertionError: Typer ",
+        "plugin 'mine' offers a verb 'mine' that typer cannot read: AssertionError: Typer ",
     ),
 }  # fmt: skip
 

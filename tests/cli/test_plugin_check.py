@@ -54,7 +54,7 @@ def test_an_installed_plugin_by_name_and_as_json(call: CommandLine) -> None:
     }  # fmt: skip
     groups = {check["group"] for check in report["checks"]}
     assert groups == {"plugin", "runtime onnxruntime-cpu", "runtime onnxruntime-cpu: RuntimeContract"}
-    assert 0 < report["seconds"] < 60
+    assert report["seconds"] > 0
 
 
 @pytest.mark.parametrize("fault", DISCOVERY_FAULTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -109,6 +111,56 @@ class Relative(Peaks):
 
     def decode(self, outputs: Arrays) -> Arrays:
         return super().decode({"y": outputs["y"] - outputs["y"].mean() if outputs["y"].size else outputs["y"]})
+
+
+class Labelling(Peaks):
+    """Gives every sample one number, the place where the batch is largest as a whole."""
+
+    outputs = (TensorSpec(name="label", dtype="int64", shape=("batch",)),)
+
+    def decode(self, outputs: Arrays) -> Arrays:
+        place = super().decode(outputs)["place"]
+        return {"label": np.full(len(outputs["y"]), place.sum())}
+
+
+class Counted(Peaks):
+    """Lists samples that have peaks, and numbers them; each peak says the number of its sample, as rows do."""
+
+    outputs = (
+        TensorSpec(name="number", dtype="int64", shape=("listed",)),
+        TensorSpec(name="owner", dtype="uint8", shape=("peaks",)),
+    )
+
+    def decode(self, outputs: Arrays) -> Arrays:
+        listed, owner = np.unique(super().decode(outputs)["sample"], return_inverse=True)
+        return {"number": np.arange(len(listed)), "owner": owner.astype(np.uint8)}
+
+
+class Miscounted(Counted):
+    """Shifts each sample's numbers by one number, which from the third sample on is nobody's count of rows."""
+
+    def decode(self, outputs: Arrays) -> Arrays:
+        found = super().decode(outputs)
+        owner = found["owner"]
+        return {**found, "owner": np.where(owner > 1, owner + 100, owner).astype(np.uint8)}
+
+
+class Lonely(Peaks):
+    """Needs what only a test has imported."""
+
+    def decode(self, outputs: Arrays) -> Arrays:
+        if "pytest" not in sys.modules:
+            raise LookupError("nobody\nis here")
+        return super().decode(outputs)
+
+
+class Vanishing(Peaks):
+    """Ends every process but a test's."""
+
+    def decode(self, outputs: Arrays) -> Arrays:
+        if "pytest" not in sys.modules:
+            os._exit(3)
+        return super().decode(outputs)
 
 
 class Sure(Peaks):

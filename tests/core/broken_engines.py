@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from deploykit import Runtime, RuntimeOptions, Signature, Target, Written
-from deploykit.errors import ExportError
+from deploykit.errors import ExportError, ServingError
 from deploykit.signature import Arrays
 
 
@@ -104,7 +104,25 @@ class Interpreter(Runtime):
     session: Any = Plain
 
     def open_session(self, model: bytes, options: RuntimeOptions) -> Any:
+        try:
+            return self.session(model)
+        except Exception as error:
+            raise ServingError(f"not an ONNX model: {error}") from error
+
+
+class Leaking(Interpreter):
+    """Lets the errors of what it stands on through."""
+
+    def open_session(self, model: bytes, options: RuntimeOptions) -> Any:
         return self.session(model)
+
+
+class Speechless(Interpreter):
+    def open_session(self, model: bytes, options: RuntimeOptions) -> Any:
+        try:
+            return self.session(model)
+        except Exception:
+            raise ServingError from None
 
 
 class Rounded(Plain):
@@ -126,6 +144,38 @@ class Scaled(Plain):
 
 class Scaling(Interpreter):
     session = Scaled
+
+
+class Borrowed(Plain):
+    """Works in the inputs, and puts everything back."""
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        for array in inputs.values():
+            array[...] *= 2
+            array[...] /= 2
+        return super().run(inputs)
+
+
+class Borrowing(Interpreter):
+    session = Borrowed
+
+
+class Cached(Plain):
+    """Hands out one array for what was asked before."""
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(model)
+        self.known: dict[bytes, dict[str, NDArray[Any]]] = {}
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        key = b"".join(array.tobytes() for array in inputs.values())
+        if key not in self.known:
+            self.known[key] = super().run(inputs)
+        return dict(self.known[key])
+
+
+class Caching(Interpreter):
+    session = Cached
 
 
 class Buffered(Plain):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deploykit import Decision, Dim, HardForm, Lowering, Signature, TensorSpec
 from deploykit.decision_marks import mark_decision
+from deploykit.decisions import NEAR_TIE
 from tests.core.honest_method import Cloud, Hard, Honest, Soft
 
 
@@ -142,4 +143,31 @@ class Counting5(Middling):
         return HardForm(form.module, lowerings={"onnx": Lowering(Fifth(soft.layer.weight, soft.layer.bias))})
 
 
-FILES: list[type[Honest]] = [Saturating, Indexing, Flipping, Shadowing, Stubborn, Middling, Counting5]
+class Hesitating(Middling):
+    """Calls every choice about a sample a tie."""
+
+    def decisions(self, form: Any, inputs: tuple[Tensor, ...]) -> dict[str, Decision]:
+        best = super().decisions(form, inputs)["best"].value
+        return {"best": Decision(best, np.zeros(best.shape))}
+
+
+class Narrow(Honest):
+    """Every margin is the widest that is still a near tie; its file marks another choice."""
+
+    margin = NEAR_TIE
+
+    def decisions(self, form: Any, inputs: tuple[Tensor, ...]) -> dict[str, Decision]:
+        taken = super().decisions(form, inputs)
+        best = taken["best"].value
+        return {"best": Decision((best + 1) % 3, np.full(best.shape, self.margin))}
+
+
+class Wider(Narrow):
+    """Its margins are the next numbers above."""
+
+    margin = float(np.nextafter(NEAR_TIE, 1))
+
+
+FILES: list[type[Honest]] = [
+    Saturating, Indexing, Flipping, Shadowing, Stubborn, Middling, Counting5, Hesitating, Narrow, Wider
+]  # fmt: skip

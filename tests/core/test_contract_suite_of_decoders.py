@@ -55,6 +55,8 @@ BROKEN: list[tuple[type, str, str]] = [
     (broken.Viewing, "its_input_stays_as_it_was", "'first' is a view of the model's 'y'; return a copy"),
     (broken.Tiring, "it_decodes_the_same_twice", "decodes the same outputs otherwise the second time"),
     (broken.Relative, "samples_are_decoded_apart", "'place' of a batch is not what its samples give one by one"),
+    (broken.Labelling, "samples_are_decoded_apart", "'label' of a batch is not what its samples give one by one"),
+    (broken.Miscounted, "samples_are_decoded_apart", "'owner' of a batch is not what its samples give one by one"),
     (broken.Sure, "nothing_to_find_is_no_fault", "zeros leads to ValueError: zero-size array .*; return nothing found"),
     (
         broken.Trusting,
@@ -78,6 +80,21 @@ BROKEN: list[tuple[type, str, str]] = [
 def test_a_broken_decoder_fails(decoder: type, test: str, words: str) -> None:
     with pytest.raises(AssertionError, match=f"{name_of(decoder)}: {words}"):
         getattr(suite(decoder), f"test_{test}")()
+
+
+def test_numbers_of_rows_may_go_on_from_sample_to_sample() -> None:
+    suite(broken.Counted).test_samples_are_decoded_apart()
+
+
+@pytest.mark.parametrize(
+    ("decoder", "words"), [(broken.Lonely, "LookupError: nobody is here"), (broken.Vanishing, "it ended with status 3")]
+)
+def test_a_failure_in_a_process_of_its_own_is_told_in_one_line(decoder: type, words: str) -> None:
+    with pytest.raises(AssertionError) as told:
+        suite(decoder).test_it_needs_no_torch()
+    assert str(told.value) == (
+        f"{decoder.__module__}.{decoder.__name__} cannot be used in a process of its own: {words}"
+    )
 
 
 def test_a_test_without_examples_says_what_to_write() -> None:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
-from deploykit import Method
+from deploykit import Decision, Method, agreement
 from deploykit.errors import SignatureError
 from deploykit.testing import ExportContract, MethodContract, offered
+from deploykit.testing.specimen import specimen
 from tests.core import test_gallery_forms
 from tests.core.broken_files import (
     FILES,
@@ -17,11 +19,14 @@ from tests.core.broken_files import (
     Counting5,
     FiveClouds,
     Flipping,
+    Hesitating,
     Indexing,
     Middling,
+    Narrow,
     Saturating,
     Shadowing,
     Stubborn,
+    Wider,
 )
 from tests.core.broken_methods import (
     METHODS,
@@ -173,6 +178,11 @@ OF_FREE_SIZES: list[tuple[type[Honest], str, str]] = [
         "fiveclouds",
         "'points' is free in the signature, and random_inputs of task 'fiveclouds' gave only size 5",
     ),
+    (
+        Hesitating,
+        "clouds",
+        "lowering 'onnx': every drawn sample has a decision near its tie, so none could be compared",
+    ),
 ]
 
 
@@ -180,6 +190,27 @@ OF_FREE_SIZES: list[tuple[type[Honest], str, str]] = [
 def test_a_size_that_is_not_free_is_found(method: type[Method[Any]], task: str, words: str) -> None:
     with pytest.raises(AssertionError, match=words):
         suite(method, task=task).test_every_file_equals_the_hard_form_at_other_sizes()
+
+
+def test_all_suites_draw_one_line_between_ties_and_decisions() -> None:
+    made = specimen(name_of(Narrow), "", {})
+    with torch.no_grad():
+        at, above = (method.decisions(made.hard.module, made.inputs)["best"] for method in (Narrow(), Wider()))
+    other = Decision(1 - at.value)
+    assert agreement(at, other).different == 0
+    assert agreement(above, other).different == len(made.inputs[0])
+
+    suite(Narrow).test_marked_decisions_equal_the_hard_forms()
+    with pytest.raises(AssertionError, match="decides 'best' otherwise than the hard form"):
+        suite(Wider).test_marked_decisions_equal_the_hard_forms()
+
+    suite(Wider).test_both_forms_know_the_same_decisions()
+    with pytest.raises(AssertionError, match="'best' calls every choice a tie"):
+        suite(Narrow).test_both_forms_know_the_same_decisions()
+
+    suite(Wider, oracle_examples=2).test_hard_form_equals_its_oracle_on_drawn_inputs()
+    with pytest.raises(AssertionError, match="every drawn sample has a decision near its tie"):
+        suite(Narrow, oracle_examples=2).test_hard_form_equals_its_oracle_on_drawn_inputs()
 
 
 def test_a_task_whose_calibration_does_not_fit_fails() -> None:

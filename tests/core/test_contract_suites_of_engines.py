@@ -60,13 +60,20 @@ BROKEN: list[tuple[type, str, str]] = [
         r"model 'affine' at batch 1 is not what ONNX Runtime answers: output 'y': \d of 3 numbers are further off",
     ),
     (broken.Scaling, "its_inputs_stay_as_they_were", "running model 'affine' changed its input 'x'; copy it"),
+    (broken.Borrowing, "its_inputs_stay_as_they_were", "fails on inputs of model 'affine' that are read-only: Val"),
+    (
+        broken.Caching, "its_outputs_are_the_callers_own",
+        "writing into 'y' of an answer of model 'affine' changes what the next run gives; return a copy",
+    ),
+    (broken.Leaking, "it_refuses_what_is_no_model", "nothing in place of a model leads to ValidationError"),
+    (broken.Speechless, "it_refuses_what_is_no_model", "loads nothing as if it were a model, or refuses it wi"),
     (broken.Buffering, "its_outputs_are_the_callers_own", "the next run of model 'affine' overwrites 'y' of the last"),
     (broken.Locking, "its_outputs_are_the_callers_own", "'y' is read-only; return a copy"),
     (
         broken.Sharing, "threads_do_not_disturb_each_other",
         "with 4 threads model 'affine' answers otherwise than with one: output 'y' .*; take a lock around what is sha",
     ),
-    (broken.Delaying, "it_refuses_what_is_no_model", "loads nothing as if it were a model; raise ServingError"),
+    (broken.Delaying, "it_refuses_what_is_no_model", "loads nothing as if it were a model, or refuses it without a w"),
     (broken.Weighty, "it_needs_no_torch", "imports torch; a server has none"),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import MethodCard, RuntimeCard, TargetCard, hookimpl, installed
+from deploykit import MethodCard, RuntimeCard, Signature, TargetCard, Written, hookimpl, installed
 from deploykit.cards import Card
 from deploykit.errors import PluginError, UnknownNameError
 from deploykit.making import make_runtime, make_target
@@ -82,6 +82,21 @@ def test_targets_and_runtimes_must_be_of_their_kind() -> None:
         make_runtime("onnxruntime")
 
 
+def _target(files: str) -> type[Target]:
+    class Made(Target):
+        def write(self, variant: str, model: bytes, signature: Signature) -> Written:
+            return Written({files: model})
+
+    return Made
+
+
+def test_classes_of_one_name_are_offered_apart() -> None:
+    unspeakable = type("<made up>", (_target("c"),), {})
+    classes = {"one": _target("a"), "two": _target("b"), "three": unspeakable}
+    with offered(targets=classes):
+        assert {name: type(make_target(name)) for name in classes} == classes
+
+
 def test_what_is_offered_for_a_test_is_gone_after_it() -> None:
     class Odd(Target):
         pass
@@ -105,3 +120,25 @@ def test_a_plugin_that_was_refused_takes_nothing_with_it() -> None:
     assert list(registry.methods) == ["steps.sigmoid"]
     assert [record.name for record in registry.plugins] == ["steps"]
     assert registry.failures == []
+
+
+LOADING = """
+import sys
+from importlib.metadata import EntryPoint
+from deploykit.registry import Registry
+registry = Registry([EntryPoint(name, name, "deploykit") for name in ("talkative", "wrong")])
+print(*registry.failures)
+"""
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_where_a_plugin_failed_and_what_it_printed(tmp_path: Path, traced: bool) -> None:
+    (tmp_path / "talkative.py").write_text("print('hello from a plugin')\n")
+    (tmp_path / "wrong.py").write_text("numbers = {}\nnumbers['x']\n")
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""} | ({"DEPLOYKIT_TRACEBACK": "1"} if traced else {})
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING], cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == "plugin 'wrong' did not load: KeyError: 'x' (wrong.py, line 2)\n"  # and nothing else
+    assert "hello from a plugin" in done.stderr
+    assert ("Traceback" in done.stderr) is traced

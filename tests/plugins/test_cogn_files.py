@@ -7,18 +7,29 @@ import importlib.util
 import numpy as np
 import onnxruntime
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import deploykit
-from deploykit import HardForm
+from deploykit import HardForm, Lowering
 from deploykit.errors import ExportError
 from deploykit.lifecycle import binding_of
 from deploykit_export.executed_work import executed_work, marked_decisions
 from deploykit_export.form_proofs import promise_entry
-from deploykit_export.onnx_model import OnnxModel
+from deploykit_export.onnx_model import OnnxModel, write_onnx
 from deploykit_export.shrinkage import measure_shrinkage
 from deploykit_export.tensorrt_engine import build_engine
-from tests.plugins.cogn_networks import SIGNATURE, answers, graphs, method_of, prepared, smallest_margin, written
+from tests.plugins.cogn_networks import (
+    FEATURES,
+    SIGNATURE,
+    Network,
+    answers,
+    graphs,
+    method_of,
+    prepared,
+    smallest_margin,
+    written,
+)
 
 SIZES = [(1, 1, 1), (1, 1, 0), (1, 7, 0), (2, 3, 1), (3, 40, 90), (5, 9, 300), (1, 400, 3000)]
 
@@ -60,6 +71,36 @@ def test_files_hold_what_is_promised_and_nothing_of_the_relaxation(
     for file in files.values():
         assert measure_shrinkage(file.data, promise_entry(forms[1].promise)).faults == ()
         assert not {name for name in file.operators if name.startswith("Random") or name in {"Softmax", "ArgMax"}}
+
+
+class AttentiveNetwork(Network):
+    """Somebody's own: weighs each node's features by a softmax, and calls a layer as the action networks are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listen = nn.ModuleDict({"head": nn.Linear(FEATURES, FEATURES)})
+
+    def forward(self, features: Tensor, edges: Tensor) -> Tensor:
+        return super().forward(features * torch.softmax(self.listen["head"](features), dim=-1), edges)
+
+
+def test_a_softmax_of_ones_own_is_no_leftover() -> None:
+    soft = prepared(network=AttentiveNetwork())
+    hard = deploykit.harden(soft)
+    assert hard.promise.absent == ("broadcast.head.bias",)
+    files = written(hard, SIGNATURE, binding_of(soft).example)
+    assert files.keys() == {"onnx", "adjacency"}
+    for file in files.values():
+        assert file.operators["Softmax"] == 1
+        assert measure_shrinkage(file.data, promise_entry(hard.promise)).faults == ()
+
+
+def test_action_networks_that_were_left_are_found(forms: tuple[nn.Module, HardForm]) -> None:
+    soft, hard = forms
+    file = write_onnx({"soft": Lowering(module=soft)}, SIGNATURE, binding_of(soft).example)["soft"]
+    faults = " ".join(measure_shrinkage(file.data, promise_entry(hard.promise)).faults)
+    for name in ("first.listen.head.bias", "second.broadcast.head.bias"):
+        assert f"'{name}' is a leftover of training" in faults
 
 
 def test_work_grows_with_nodes_and_not_with_edges(files: dict[str, OnnxModel]) -> None:

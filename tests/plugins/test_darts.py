@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_weights_are_a_point_of_the_simplex(alphas: list[float], temperature: fl
     assert (weights >= 0).all()
     assert weights.sum().item() == pytest.approx(1.0, abs=1e-6)
     found = choice.preference()
-    assert 0 <= found.margin <= 1
+    assert 0 <= found.margin < math.inf
     assert choice.names[found.index] != "none"
     assert alphas[found.index] == max(alphas[1:])  # the first candidate is `none`
 
@@ -211,8 +212,9 @@ def test_none_takes_weight_but_is_never_chosen() -> None:
     found = choice.preference()
     weights = choice.weights()
     assert choice.chosen() == "sep_3"
-    assert found.weight == pytest.approx(weights[2].item(), rel=1e-5) != 1.0
-    assert found.margin == pytest.approx((weights[2] - weights[1]).item(), rel=1e-5)
+    assert found.log_odds == pytest.approx(weights[2].logit().item(), rel=1e-5)
+    assert found.log_odds < 0.0
+    assert found.margin == pytest.approx((weights[2] / weights[1]).log().item(), rel=1e-5)
 
 
 def test_ties_go_to_the_first_candidate_and_to_the_lowest_states() -> None:
@@ -225,7 +227,7 @@ def test_ties_go_to_the_first_candidate_and_to_the_lowest_states() -> None:
     decisions = method_of(soft).decisions(soft, (images(),))
     edges = decisions["edge/cells.0"]
     assert edges.margin is not None
-    assert edges.margin.tolist() == [1.0, 1.0] + [0.0] * 7  # the first node must keep both
+    assert edges.margin.tolist() == [math.inf] * 2 + [0.0] * 7  # the first node must keep both
     operators = decisions["operator/cells.0"]
     assert operators.value.tolist() == [1, 1, 1, 1, -1, 1, 1, -1, -1]
     assert operators.margin is not None
@@ -243,9 +245,8 @@ def test_a_node_keeps_the_edges_of_the_largest_weights() -> None:
         assert isinstance(choice, Choice)
         choice.alpha.data = torch.tensor(row, dtype=torch.float32)
     assert cell.kept() == ((0, 1), (0, 2))
-    weights = {source: cell.choice(1, source).preference().weight for source in range(3)}
-    cut = (weights[2] + weights[1]) / 2
-    assert cell.margins()[1] == pytest.approx([weights[0] - cut, cut - weights[1], weights[2] - cut])
+    odds = [cell.choice(1, source).weights()[index].logit().item() for source, index in enumerate([1, 2, 2])]
+    assert cell.margins()[1] == pytest.approx([odds[0] - odds[1], odds[2] - odds[1], odds[2] - odds[1]], rel=1e-4)
     assert genotype_of(soft).operators["cells.0.edges.4"] == "sep_3"
     assert "cells.0.edges.3" not in genotype_of(soft).operators
 

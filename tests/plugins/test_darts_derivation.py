@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import decimal
 import itertools
+import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import deploykit
@@ -16,14 +21,16 @@ from deploykit_searched import (
     Choice,
     Genotype,
     Nothing,
+    SearchCell,
     derive,
     genotype_of,
     reestimate_statistics,
     settle,
 )
 from deploykit_searched.cells import FixedCell
+from deploykit_searched.darts_oracle import favourite
 from deploykit_searched.layer_exchange import layers
-from tests.plugins.darts_networks import ALL, answers, cell_supernet, choices, images, method_of
+from tests.plugins.darts_networks import ALL, answers, cell_supernet, cells, choices, images, method_of
 
 # -- decisions ----------------------------------------------------------------------------------------------------
 
@@ -54,6 +61,68 @@ def test_a_hard_form_that_holds_another_operator_than_decided_is_caught() -> Non
     with pytest.raises(ContractError, match=r"wanted one of its own soft or hard forms, got Linear"):
         method_of(soft).decisions(nn.Linear(1, 1), ())
     assert two in cell.edges
+
+
+# -- edges at low temperatures ------------------------------------------------------------------------------------
+
+
+def led_by(rows: list[list[float]], temperature: float, operators: tuple[str, ...]) -> tuple[nn.Module, SearchCell]:
+    """A supernet of one cell and two nodes; the rows are the alphas of the second node's three edges."""
+    soft = cell_supernet(cells=1, nodes=2, operators=operators)
+    for number, choice in enumerate(choices(soft).values()):
+        choice.temperature.fill_(temperature)
+        if number >= 2:
+            choice.alpha.data = torch.tensor(rows[number - 2])
+    return soft, cells(soft)["cells.0"]
+
+
+def test_the_strongest_edge_is_kept_where_all_weights_round_to_one() -> None:
+    soft, cell = led_by([[0.0, 0.4], [0.0, 0.42], [0.0, 0.9]], 0.01, ("skip", "sep_3"))
+    found = [cell.choice(1, source) for source in range(3)]
+    assert [choice.weights().max().item() for choice in found] == [1.0, 1.0, 1.0]
+    assert [favourite(choice)[1] for choice in found] == pytest.approx([40.0, 42.0, 90.0], rel=1e-5)
+    assert cell.kept() == ((0, 1), (1, 2))
+    assert cell.margins()[1] == pytest.approx([2.0, 2.0, 50.0], rel=1e-4)
+    edges, operators = (
+        method_of(soft).decisions(soft, (images(),))[f"{kind}/cells.0"] for kind in ("edge", "operator")
+    )
+    assert edges.margin is not None
+    assert operators.margin is not None
+    assert edges.margin.tolist() == [math.inf, math.inf, *cell.margins()[1]]
+    assert operators.margin[2:].tolist() == pytest.approx([2.0, 2.0, 50.0], rel=1e-4)
+    with torch.no_grad():
+        expected = method_of(soft).oracle(soft, (images(2),))["output"]
+    np.testing.assert_allclose(answers(deploykit.harden(soft).module, images(2)), expected, rtol=1e-4, atol=1e-5)
+
+
+_ROW = st.lists(st.floats(-4, 4, width=32), min_size=3, max_size=3)
+
+
+@given(rows=st.lists(_ROW, min_size=3, max_size=3), temperature=st.sampled_from([1.0, 0.1, 0.01, 0.001]))
+@settings(max_examples=40, deadline=None)
+def test_edges_are_ranked_as_by_odds_that_cannot_saturate(rows: list[list[float]], temperature: float) -> None:
+    _, cell = led_by(rows, temperature, ("none", "skip", "sep_3"))
+    with decimal.localcontext(prec=50):
+        against = []  # a weight is 1 / (1 + this), which is as small as exp(-8 / 0.001) = 1e-3475
+        for source, row in enumerate(rows):
+            powers = [(Decimal(x) / Decimal(float(cell.choice(1, source).temperature))).exp() for x in row]
+            best = max(range(1, 3), key=powers.__getitem__)
+            against.append(sum(powers[:best] + powers[best + 1 :]) / powers[best])
+        assume(all(abs(a / b - 1) > Decimal("1e-9") or a == b for a, b in itertools.combinations(against, 2)))
+        wanted = sorted(sorted(range(3), key=lambda source: (against[source], source))[:2])
+        assert cell.kept()[1] == tuple(wanted)
+        by_oracle = [favourite(cell.choice(1, source))[1] for source in range(3)]
+        assert sorted(sorted(range(3), key=lambda source: (-by_oracle[source], source))[:2]) == wanted
+
+
+def test_edges_of_a_single_candidate_all_tie() -> None:
+    soft, cell = led_by([[0.3], [0.1], [0.9]], 1.0, ("sep_3",))
+    assert cell.kept() == ((0, 1), (0, 1))
+    assert cell.margins() == [[math.inf, math.inf], [0.0, 0.0, 0.0]]
+    assert cell.choice(1, 0).preference().margin == math.inf
+    with torch.no_grad():
+        expected = method_of(soft).oracle(soft, (images(2),))["output"]
+    np.testing.assert_allclose(answers(deploykit.harden(soft).module, images(2)), expected, rtol=1e-4, atol=1e-5)
 
 
 # -- genotypes ----------------------------------------------------------------------------------------------------

@@ -118,6 +118,19 @@ def test_marked_layers_are_searched_and_nothing_else(seed: int) -> None:
     assert names == ({"weight", "bias"} if genotype_of(soft).operators["mixer"] == "plain" else {"0", "2"})
 
 
+def test_alphas_are_promised_absent_unless_the_network_has_its_own() -> None:
+    class Mine(nn.Sequential):
+        alpha: Tensor
+
+    choice = Choice({"narrow": nn.Conv2d(2, 3, 1), "wide": nn.Conv2d(2, 3, 3, padding=1)})
+    network = Mine(choice)
+    soft = deploykit.prepare(network, NAME, example())
+    assert deploykit.harden(soft.eval()).promise.absent == ("alpha",)
+    network.register_buffer("alpha", torch.ones(3))
+    soft = deploykit.prepare(network, NAME, example())
+    assert deploykit.harden(soft.eval()).promise.absent == ()
+
+
 def test_a_convolution_used_in_two_places_stays_one_choice() -> None:
     shared = nn.Conv2d(2, 2, 3, padding=1)
     soft = stirred(deploykit.prepare(nn.Sequential(shared, nn.ReLU(), shared), NAME, example()))

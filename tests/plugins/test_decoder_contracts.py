@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from deploykit import installed
 from deploykit.signature import Arrays
@@ -50,6 +51,11 @@ class TestMutualMatches(DecoderContract):
             plan = random.uniform(0, 0.3, (3, rows, columns))
             plan[:, np.arange(3), np.arange(3)] = 0.9
             yield {"assignment": plan.astype(np.float32)}
+
+
+@pytest.mark.parametrize("name", ["mutual-matches", "text-boxes", "text-polygons"])
+def test_the_shipped_decoders_are_registered(name: str) -> None:
+    assert name in installed().decoders
 
 
 def test_every_registered_decoder_has_its_contract_here() -> None:

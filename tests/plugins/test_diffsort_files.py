@@ -15,7 +15,9 @@ from deploykit import Dim, HardForm, Lowering, Signature, Task, TensorSpec
 from deploykit.errors import ExportError
 from deploykit.lifecycle import binding_of, build
 from deploykit_export.executed_work import executed_work, marked_decisions
+from deploykit_export.form_proofs import promise_entry
 from deploykit_export.onnx_model import OnnxModel, write_onnx
+from deploykit_export.shrinkage import measure_shrinkage
 from deploykit_sorted.diffsort import DifferentiableSort
 
 NAME = "sorted.diffsort"
@@ -88,6 +90,26 @@ def test_ties_stay_in_order_in_the_file() -> None:
     session = onnxruntime.InferenceSession(model.data, providers=["CPUExecutionProvider"])
     wanted = x[:, :, 0].numpy().argsort(axis=1, kind="stable").argsort(axis=1)
     np.testing.assert_array_equal(session.run(None, {"x": x.numpy()})[0], wanted)
+
+
+def test_an_arctangent_of_ones_own_is_no_leftover() -> None:
+    class Angle(nn.Module):
+        """Scores by the angle, and by a unit matrix made on the way."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            turned = x @ torch.eye(x.shape[2])
+            return torch.atan(turned[:, :, 0])
+
+    x = torch.randn(3, 5, 2)
+    soft = deploykit.prepare(Angle(), NAME, x).eval()
+    hard = deploykit.harden(soft)
+    model = write_onnx(
+        {name: replace(low, module=hard.module) for name, low in hard.lowerings.items()},
+        binding_of(soft).signature,
+        (x,),
+    )["onnx"]
+    assert model.operators["Atan"] == 1
+    assert measure_shrinkage(model.data, promise_entry(hard.promise)).faults == ()
 
 
 def test_the_file_scores_each_item_once_and_sorts(task: Task, file: OnnxModel) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import deploykit
-from deploykit import make_decoder
+from deploykit import Lowering, make_decoder
 from deploykit.errors import ConfigError, ContractError, SignatureError
 from deploykit.lifecycle import binding_of, build
+from deploykit_export.form_proofs import promise_entry
+from deploykit_export.onnx_model import write_onnx
+from deploykit_export.shrinkage import measure_shrinkage
 from deploykit_matched.matchers import SoftMatcher, matching_loss
 from tests.plugins.matched_networks import (
     NAME,
@@ -43,6 +47,29 @@ def test_ones_own_network_gets_dustbin_and_transport_on_top() -> None:
     assert (wanted > 0).any()
     decoder = make_decoder(hard.decoder, dict(hard.decoder_config))
     assert len(decoder.decode({"output": wanted})["sample"]) == (wanted > 0).sum()
+
+
+class ScaledSimilarity(Similarity):
+    """Somebody's own network with a scale of its own, called as the soft form's is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.randn(8))
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        scores: Tensor = (self.layer(left) * self.log_scale) @ self.layer(right).transpose(1, 2)
+        return scores
+
+
+def test_a_log_scale_of_ones_own_is_no_leftover() -> None:
+    torch.manual_seed(0)
+    example = torch.randn(4, 3, SIZE), torch.randn(4, 6, SIZE)
+    own, other = (deploykit.prepare(network, NAME, example).eval() for network in (ScaledSimilarity(), Similarity()))
+    hard = deploykit.harden(own)
+    file = write_onnx({"onnx": Lowering(module=hard.module)}, binding_of(own).signature, example)["onnx"]
+    assert any("log_scale" in tensor.name for tensor in onnx.load_from_string(file.data).graph.initializer)
+    assert measure_shrinkage(file.data, promise_entry(hard.promise)).faults == ()
+    assert deploykit.harden(other).promise.absent == ("log_scale",)
 
 
 def test_a_mask_among_its_inputs_is_heeded() -> None:

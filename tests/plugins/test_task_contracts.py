@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from deploykit import installed
 from deploykit.testing import TaskContract
 
@@ -10,5 +12,8 @@ for _name in installed().tasks:
     globals()[_title] = type(_title, (TaskContract,), {"name": _name, "__module__": __name__})
 
 
-def test_the_shipped_tasks_are_registered() -> None:
-    assert {"digits", "pages"} <= set(installed().tasks)
+@pytest.mark.parametrize(
+    "name", ["digit-order", "digits", "pages", "photograph", "point-pairs", "root-neighbours"]
+)  # fmt: skip
+def test_the_shipped_tasks_are_registered(name: str) -> None:
+    assert name in installed().tasks

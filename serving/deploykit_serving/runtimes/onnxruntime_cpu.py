@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from deploykit.errors import MissingExtraError
+from deploykit.errors import MissingExtraError, ServingError
 from deploykit.runtime import Runtime, RuntimeOptions
 from deploykit.signature import Arrays
 
@@ -19,9 +19,13 @@ class OnnxRuntimeSession:
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
-        self._session = onnxruntime.InferenceSession(
-            model, sess_options=session_options(options), providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, sess_options=session_options(options), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ServingError(f"onnxruntime-cpu refuses the model: {first[:300]}") from error
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -39,7 +43,11 @@ class OnnxRuntimeCpu(Runtime):
         return ""
 
     def open_session(self, model: bytes, options: RuntimeOptions) -> OnnxRuntimeSession:
-        """Load a model from its bytes."""
+        """Load a model from its bytes.
+
+        Raises:
+            ServingError: ONNX Runtime refuses it; gives the first line of what it says.
+        """
         return OnnxRuntimeSession(model, options)
 
 

@@ -19,7 +19,12 @@ class ReferenceSession:
         import onnx
         from onnx.reference import ReferenceEvaluator
 
-        parsed = onnx.load_from_string(model)
+        try:
+            parsed = onnx.load_from_string(model)
+        except Exception as error:  # protobuf's own, which onnx does not name
+            raise ServingError(f"onnx-reference: this is no ONNX model: {error}") from error
+        if not parsed.graph.node:
+            raise ServingError("onnx-reference: this is no ONNX model: it has no node")
         if foreign := sorted({node.domain for node in parsed.graph.node} - {"", "ai.onnx"}):
             raise ServingError(f"onnx-reference knows ONNX's own operators only; the model uses {', '.join(foreign)}")
         self._evaluator = ReferenceEvaluator(parsed)
