@@ -49,8 +49,8 @@ REFUSED: dict[str, tuple[type[DeploykitError], str]] = {
     "branches_in_python": (
         ExportError,
         r"lowering 'onnx': torch.export cannot trace Branching with free dimensions \['batch'\]: it decides something "
-        r"in Python by a tensor's value \(branches_in_python.py, line \d+: if .*\), which a file cannot; use torch.where, "
-        "gathering or torch.cond",
+        r"in Python by a tensor's value \(branches_in_python.py, line \d+: if .*\), which a file cannot; use "
+        "torch.where, gathering or torch.cond",
     ),
 }  # fmt: skip
 
