@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.errors import ContractError
+from deploykit.trial_runs import count_runs
 from deploykit_relaxations.message_passing import GraphConvolution
 
 LayerT = TypeVar("LayerT", bound=nn.Module)
@@ -46,25 +47,7 @@ def check_run_once(model: nn.Module, layers: dict[str, GraphConvolution], inputs
     Raises:
         ContractError: a layer runs not at all, or several times.
     """
-    runs = dict.fromkeys(layers, 0)
-
-    def counter(path: str) -> Callable[..., None]:
-        def count(*_: object) -> None:
-            runs[path] += 1
-
-        return count
-
-    modes = {module: module.training for module in model.modules()}
-    handles = [layer.register_forward_hook(counter(path)) for path, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            model.eval()(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    for path, count in runs.items():
+    for path, count in count_runs(model, layers, inputs).items():
         if count != 1:
             raise ContractError(
                 f"graph convolution {path!r} runs {count} times for one input; wanted exactly once: give each use a "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from deploykit.errors import ContractError
+from deploykit.trial_runs import count_runs
 
 _ACTIVATIONS = (nn.ReLU, nn.GELU)
 
@@ -60,27 +60,8 @@ def check_run_once(model: nn.Module, blocks: list[Block], inputs: tuple[Tensor, 
     Raises:
         ContractError: a block runs not at all, or several times.
     """
-    runs = {block.path: 0 for block in blocks}
-
-    def counter(path: str) -> Callable[..., None]:
-        def count(*_: object) -> None:
-            runs[path] += 1
-
-        return count
-
-    modes = {module: module.training for module in model.modules()}
-    handles = [
-        block.parent.get_submodule(block.names[0]).register_forward_hook(counter(block.path)) for block in blocks
-    ]
-    try:
-        with torch.no_grad():
-            model.eval()(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    for path, count in runs.items():
+    first = {block.path: block.parent.get_submodule(block.names[0]) for block in blocks}
+    for path, count in count_runs(model, first, inputs).items():
         if count != 1:
             raise ContractError(
                 f"feed-forward block {path!r} runs {count} times for one input; wanted exactly once: give each use a "

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from deploykit.trial_runs import in_eval_mode
 from deploykit_searched.choices import Choice
 from deploykit_searched.layer_exchange import layers
 
@@ -38,24 +39,20 @@ def reestimate_statistics(network: nn.Module, inputs: tuple[Tensor, ...], *, bat
         batch: samples at a time.
     """
     norms = {path: norm for path, norm in layers(network, _BatchNorm).items() if norm.running_mean is not None}
-    modes = {module: module.training for module in network.modules()}
     momenta = {path: norm.momentum for path, norm in norms.items()}
     before = {path: {name: buffer.clone() for name, buffer in norm.named_buffers()} for path, norm in norms.items()}
-    network.eval()
-    try:
-        for norm in norms.values():
-            norm.train()
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average over the batches
-        with torch.no_grad():
+    with torch.no_grad(), in_eval_mode(network):
+        try:
+            for norm in norms.values():
+                norm.train()
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain average over the batches
             pieces = max(1, len(inputs[0]) // batch)
             for piece in zip(*(tensor.tensor_split(pieces) for tensor in inputs), strict=True):
                 network(*piece)
-    finally:
-        for path, norm in norms.items():
-            norm.momentum = momenta[path]
-            if not norm.num_batches_tracked:
-                for name, buffer in norm.named_buffers():
-                    buffer.copy_(before[path][name])
-        for module, mode in modes.items():
-            module.training = mode
+        finally:
+            for path, norm in norms.items():
+                norm.momentum = momenta[path]
+                if not norm.num_batches_tracked:
+                    for name, buffer in norm.named_buffers():
+                        buffer.copy_(before[path][name])

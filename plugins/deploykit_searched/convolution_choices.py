@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from deploykit.errors import ContractError
+from deploykit.trial_runs import in_eval_mode
 from deploykit_searched.choices import Choice
 from deploykit_searched.layer_exchange import exchanged
 from deploykit_searched.operators import NONE, operator
@@ -53,17 +54,14 @@ def check_runs(model: nn.Module, found: nn.Module, inputs: tuple[Tensor, ...]) -
     Raises:
         ContractError: it does not run; most often its ``forward`` reads a layer's weight itself.
     """
-    modes = {module: module.training for module in found.modules()}
     try:
-        found.eval()(*inputs)
+        with in_eval_mode(found):
+            found(*inputs)
     except (AttributeError, RuntimeError, TypeError) as error:
         raise ContractError(
             f"{type(model).__name__} does not run with choices in the place of its 3x3 convolutions: "
             f"{type(error).__name__}: {error}. Mark what is to be searched with deploykit_searched.Choice instead"
         ) from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _searchable(layer: nn.Module) -> bool:

@@ -20,6 +20,7 @@ from deploykit.lifecycle import binding_of
 from deploykit.signature import Arrays
 from deploykit.task import Targets
 from deploykit.training_plan import TrainingPlan
+from deploykit.trial_runs import in_eval_mode
 from deploykit_relaxations import multiply_accumulates
 from deploykit_relaxations.sorting_networks import NetworkKind, SwapKind, network_layers
 from deploykit_sorted.item_order import ORDER, HardOrder, SoftOrder, translations
@@ -173,11 +174,8 @@ def _check_scores(model: nn.Module, example: tuple[Tensor, ...]) -> None:
     Raises:
         ContractError: it gives something else.
     """
-    modes = {module: module.training for module in model.modules()}
-    with torch.no_grad():
-        returned = model.eval()(*example)
-    for module, mode in modes.items():
-        module.training = mode
+    with torch.no_grad(), in_eval_mode(model):
+        returned = model(*example)
     if isinstance(returned, Tensor):
         if returned.ndim == 2 and returned.is_floating_point() and returned.shape[1] >= 2:
             return
