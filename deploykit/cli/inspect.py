@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from deploykit.cli.options import AsJson, BundlePath
-from deploykit.proof_binding import stale_reason
 
 if TYPE_CHECKING:
     from deploykit.bundle import Bundle
@@ -51,6 +50,8 @@ def inspect(bundle: BundlePath, as_json: AsJson = False) -> None:
 
 
 def _verified(bundle: Bundle) -> str:
+    from deploykit.proof_binding import stale_reason
+
     report = json.loads(bundle.read("proofs/verify.json"))
     if stale := stale_reason(bundle.manifest, report):
         return f"verified as something else: {stale}; prove it again: deploykit verify {bundle.path}"
