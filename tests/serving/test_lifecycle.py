@@ -39,7 +39,7 @@ class Running:
                 stdout=output, stderr=output, start_new_session=True, env={**os.environ, **environment},
             )  # fmt: skip
 
-    def ask(self, path: str, body: bytes | None = None, timeout: float = 1.0) -> int:
+    def ask(self, path: str, body: bytes | None = None, timeout: float = 10.0) -> int:
         """Return the status; an OSError is a refusal, a TimeoutError a hang."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:

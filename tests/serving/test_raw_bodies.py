@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from deploykit_serving.launch import running
-from tests.serving.wire import GOOD, GROWTH_MIB, INFER, PATIENCE, Wire, ask, error, request, worker_mib
+from tests.serving.wire import GOOD, GROWTH_MIB, HELD_UP, INFER, Wire, ask, error, request, worker_mib
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +32,25 @@ def _alive_and_no_larger(url: str) -> Iterator[None]:
     assert worker_mib(url) - before < GROWTH_MIB
 
 
+def _gzip(data: bytes) -> bytes:
+    # Without a time: the bytes are part of the tests' names, which must be the same in every worker.
+    return gzip.compress(data, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("encoding", "body", "words"),
     [
-        ("gzip", gzip.compress(b" " * (17 << 20)), "at most"),
-        ("gzip", gzip.compress(gzip.compress(b" " * (64 << 20))), "malformed JSON"),
-        ("gzip", gzip.compress(GOOD)[:-4], "not one complete gzip stream"),
-        ("gzip", gzip.compress(GOOD) + b"more", "not one complete gzip stream"),
-        ("gzip", gzip.compress(GOOD) + gzip.compress(GOOD), "not one complete gzip stream"),
+        ("gzip", _gzip(b" " * (17 << 20)), "at most"),
+        ("gzip", _gzip(_gzip(b" " * (64 << 20))), "malformed JSON"),
+        ("gzip", _gzip(GOOD)[:-4], "not one complete gzip stream"),
+        ("gzip", _gzip(GOOD) + b"more", "not one complete gzip stream"),
+        ("gzip", _gzip(GOOD) + _gzip(GOOD), "not one complete gzip stream"),
         ("gzip", b"", "not one complete gzip stream"),
         ("gzip", GOOD, "is not gzip"),
         ("deflate", zlib.compress(GOOD)[:-5], "not one complete deflate stream"),
         ("deflate", zlib.compress(GOOD)[2:], "is not deflate"),
-        ("gzip, gzip", gzip.compress(GOOD), "is not offered"),
-        ("GZIP,", gzip.compress(GOOD), "is not offered"),
+        ("gzip, gzip", _gzip(GOOD), "is not offered"),
+        ("GZIP,", _gzip(GOOD), "is not offered"),
         ("zstd", GOOD, "is not offered"),
     ],
 )
@@ -61,9 +66,8 @@ def test_many_bombs_at_once_hold_up_nobody(url: str) -> None:
             wire.send(bomb)
         before = time.monotonic()
         assert ask(url, request())[0] == 200
-        assert time.monotonic() - before < PATIENCE
+        assert time.monotonic() - before < HELD_UP
         for wire in wires:
-            wire.socket.settimeout(20)
             assert wire.answer()[0] in (400, 503)
     finally:
         for wire in wires:

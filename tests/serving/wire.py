@@ -16,16 +16,17 @@ INFER: Final = "/v2/models/affine/infer"
 GOOD: Final = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,1,1,1]}]}'
 HEADER: Final = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","parameters":{"binary_data_size":16}}]}'
 NUMBERS: Final = np.ones(4, np.float32).tobytes()
-PATIENCE: Final = 1.0
+PATIENCE: Final = 30.0  # a hang is for ever; a busy machine only seems to hang
+HELD_UP: Final = 4.0  # who waits for another caller waits for its body's five seconds
 GROWTH_MIB: Final = 128  # what two threads need to look at 16 MiB each, and keep
 
 
 class Wire:
     """One connection, and the answers that come over it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
         parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE)
+        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=patience)
         self._left = b""
 
     def __enter__(self) -> Wire:
