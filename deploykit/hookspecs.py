@@ -7,7 +7,7 @@ it was written for, in a module attribute ``deploykit_contract``; see :mod:`depl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from deploykit.cards import DecoderCard, MethodCard, RuntimeCard, TargetCard, TaskCard
+    from deploykit.choice import Asked, Candidate
 
 hookspec = pluggy.HookspecMarker("deploykit")
 hookimpl = pluggy.HookimplMarker("deploykit")
@@ -66,6 +67,19 @@ def deploykit_runtimes() -> Iterable[RuntimeCard]:
 
     Called once, when the registry is first read, under the same rules as :func:`deploykit_methods`.
     ``verify --runtime`` compares a runtime with ONNX Runtime, ``serve --runtime`` answers with it.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def deploykit_choose_variant(candidates: Sequence[Candidate], asked: Asked) -> str | None:
+    """Return the name of the candidate that answers a request, or ``None`` to leave it to the next plugin.
+
+    Called by the server for each request to a model that was deployed with several variants and that names none
+    itself, on the event loop: do nothing but arithmetic. Candidates come in the deployment's order, the one ``select``
+    chose first. The first plugin that returns a name decides; if none does, the server's own policy does: the best
+    metric among those predicted to meet the budget. An exception or an unknown name is logged once and counts as
+    ``None``.
     """
     raise NotImplementedError
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deploykit.bundle import Bundle
     from deploykit.cards import RuntimeCard
+    from deploykit.manifest import VariantEntry
     from deploykit.signature import Arrays
 
 
@@ -41,10 +43,19 @@ class Runtime(ABC):
     """An engine that loads ONNX files.
 
     Attributes:
+        targets: it runs the variants of a bundle that are written for any of these.
         card: set by the registry.
     """
 
+    targets: ClassVar[tuple[str, ...]] = ("onnxruntime",)
     card: RuntimeCard
+
+    def version(self) -> str:
+        """Return what its speed and its numbers depend on beside the file: library and version, driver, device.
+
+        A measurement is bound to it and stale under another. Asked only where nothing is missing.
+        """
+        return ""
 
     def missing(self) -> str:
         """Return why it cannot run on this machine, with the way to mend it; empty if it can."""
@@ -60,3 +71,15 @@ class Runtime(ABC):
         Raises:
             ServingError: the runtime does not accept the model; say which operator or why.
         """
+
+    def open_variant(self, bundle: Bundle, entry: VariantEntry, options: RuntimeOptions) -> Session:
+        """Load a bundle's variant; by default its ONNX file.
+
+        Override it for an engine that starts from more than the file: whatever is read, read it through
+        :meth:`deploykit.bundle.Bundle.read`, which checks the hash in the manifest.
+
+        Raises:
+            ServingError: as :meth:`open_session`.
+            BundleError: a file was changed after the bundle was written.
+        """
+        return self.open_session(bundle.read(entry.file), options)

@@ -80,7 +80,7 @@ def show(measured: Profile) -> None:
     names = [f"p{item.q * 100:g} ms" for item in measured.variants[0].points[0].percentiles]
     columns = ("variant", "batch", *names, "samples/s", "calls", "warm-up")
     print_table(
-        f"{host.cpu}, {settings.runtime}, {settings.threads} thread(s), one stream, {settings.inputs}; host {host.id}",
+        f"{host.cpu}, {_setup(measured)}, one stream, {settings.inputs}; host {host.id}",
         columns,
         rows,
         right=("batch", "samples/s", "calls"),
@@ -102,3 +102,8 @@ def _state(point: Point) -> str:
     if point.stable:
         return "stable"
     return "not stable" if point.spread is None else f"not stable: windows {point.spread:.0%} apart"
+
+
+def _setup(measured: Profile) -> str:
+    first = measured.variants[0]
+    return f"{first.runtime}, {first.threads} thread(s)"

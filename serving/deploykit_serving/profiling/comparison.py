@@ -32,6 +32,7 @@ class LoadedVariants:
         # One stream has nobody to take turns with, so spinning threads cost nothing and answer soonest.
         options = RuntimeOptions(threads=threads, spin=True)
         self.bundle = bundle
+        self.threads = threads
         self.inputs = SampleInputs(bundle)
         self.entries = tuple(entry for entry in bundle.manifest.variants if TARGET in entry.targets)
         if not self.entries:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from deploykit.bundle import Bundle, open_bundle
 from deploykit.bundle_writer import extend_bundle
 from deploykit.errors import ConfigError
+from deploykit.making import make_runtime
 from deploykit.manifest import VariantEntry
 from deploykit_serving.profiling.batch_sweep import sweep
 from deploykit_serving.profiling.closed_loop import collector_off, overhead_ns, record, settle, throughput
@@ -37,11 +38,11 @@ from deploykit_serving.profiling.schema import (
     profile_file,
 )
 from deploykit_serving.profiling.statistics import percentile, samples_needed
+from deploykit_serving.runtimes import REFERENCE as RUNTIME
 
 __all__ = ["ProfileOptions", "compare_with_baseline", "faster_variants", "measure_bundle", "profile_bundle"]
 
 PERCENTILES: Final = (0.5, 0.9, 0.99)
-RUNTIME: Final = "onnxruntime-cpu"
 Report = Callable[[str, float], None]
 _MOST_CALLS: Final = 100_000
 _COMPARING: Final = 0.3
@@ -119,8 +120,6 @@ def _measure(bundle: Bundle, options: ProfileOptions, tell: Report) -> Profile:
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         host=host,
         settings=Settings(
-            runtime=RUNTIME,
-            threads=options.threads,
             seconds=options.seconds,
             overhead_ns=overhead_ns(),
             inputs=loaded.inputs.source,
@@ -152,6 +151,9 @@ def _sweep_variant(
         variant=entry.name,
         role=entry.role,
         sha256=loaded.bundle.manifest.files[entry.file].sha256,
+        runtime=RUNTIME,
+        runtime_version=make_runtime(RUNTIME).version(),
+        threads=loaded.threads,
         points=tuple(points),
         stopped=stopped,
     )
@@ -194,6 +196,7 @@ def _comparison(loaded: LoadedVariants, entry: VariantEntry, batch: int, seconds
     return Comparison(
         variant=entry.name,
         baseline="" if baseline is None else baseline.name,
+        threads=loaded.threads,
         batch=batch,
         ratio=found.ratio,
         low=found.low,

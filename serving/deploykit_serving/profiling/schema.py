@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deploykit_serving.profiling.statistics import Ratio
 
-PROFILE_VERSION: Final = 1
+PROFILE_VERSION: Final = 2
 FOLDER: Final = "profiles"
 
 
@@ -53,13 +53,30 @@ class Settings(_Part):
     Attributes:
         overhead_ns: what the loop reads when it calls nothing; contained in every latency.
         inputs: ``held-out samples`` of the bundle, or ``random`` within the signature's ranges.
+        canary_floor_ms: the fixed reference network at its best in this run; ``None`` if windows were not gated by it.
     """
 
-    runtime: str
-    threads: int
     seconds: float
     overhead_ns: float
     inputs: Literal["held-out samples", "random"]
+    canary_floor_ms: float | None = None
+
+
+class Load(_Part):
+    """How requests came.
+
+    Attributes:
+        kind: ``closed``: each stream waits for its answer; ``open``: Poisson arrivals, whatever the answers do, and
+            latency counts from the intended time of sending.
+        streams: of a closed loop; in an open one, how many requests may be under way at once.
+        rate: intended requests a second of an open loop.
+        through: ``process`` calls the session, ``http`` asks a server with binary tensors.
+    """
+
+    kind: Literal["closed", "open"] = "closed"
+    streams: int = Field(1, ge=1)
+    rate: float | None = None
+    through: Literal["process", "http"] = "process"
 
 
 class PercentileEntry(_Part):
@@ -75,44 +92,128 @@ class PercentileEntry(_Part):
 
 
 class Point(_Part):
-    """One variant at one batch size, one stream.
+    """One variant at one batch size under one load.
 
     Attributes:
         stable: whether the warm-up ended with three windows within 10 %; otherwise take the figures with care.
         spread: how far the last three windows lay apart, as a share.
-        calls: timed calls.
+        calls: timed calls that were kept.
         throughput: samples a second.
+        histogram: HdrHistogram of all kept calls in nanoseconds, encoded as its V2 log format does (base64).
+        blocks_ms: medians of consecutive blocks of kept calls, in order; what two runs are compared by.
+        rejected: share of the calls in windows that the canary rejected as noisy; ``None`` without one.
+        invalid: why the figures must not be used (the generator fell behind, the canary never rested); else empty.
     """
 
     batch: int
+    load: Load = Load()
     stable: bool
     spread: float | None
     calls: int
     throughput: float
     percentiles: tuple[PercentileEntry, ...]
+    histogram: str = ""
+    blocks_ms: tuple[float, ...] = ()
+    rejected: float | None = None
+    invalid: str = ""
 
     def percentile(self, q: float) -> PercentileEntry | None:
         """Return the entry of one percentile, ``None`` if it was not asked for."""
         return next((entry for entry in self.percentiles if entry.q == q), None)
 
 
+class ColdStart(_Part):
+    """The first answer of a fresh process: imports of the runtime, load and compilation, first run; milliseconds."""
+
+    import_ms: float
+    load_ms: float
+    first_ms: float
+
+
+class Memory(_Part):
+    """Resident memory of a process of its own: MiB more after loading, and at the peak of a run, than before."""
+
+    loaded_mib: float
+    peak_mib: float
+
+
+class Energy(_Part):
+    """What a call took from the machine's own counter; ``joules`` is ``None`` where there is none to read.
+
+    Attributes:
+        source: the counter, or why there is none.
+    """
+
+    joules: float | None
+    source: str
+
+
+class Layer(_Part):
+    """One operator as the runtime runs it, after its fusions.
+
+    Attributes:
+        share: of the time of all layers.
+    """
+
+    name: str
+    operator: str
+    calls: int
+    median_us: float
+    share: float
+
+
+class Layers(_Part):
+    """A breakdown from the runtime's own profiler.
+
+    Attributes:
+        batch: at which it was taken.
+        inflation: median run with the profiler over median run without; figures are that much too large.
+        not_run: why there is none; else empty.
+    """
+
+    batch: int
+    layers: tuple[Layer, ...] = ()
+    inflation: float | None = None
+    not_run: str = ""
+
+
 class VariantProfile(_Part):
-    """One variant, over its batch sweep.
+    """One variant in one runtime with one number of threads, over its batches and loads.
 
     Attributes:
         sha256: of the file that was measured; a profile of another file is stale.
+        runtime_version: of the runtime, see :meth:`deploykit.Runtime.version`; under another one the profile is stale.
         stopped: why the sweep ended.
+        failure: how it crashed, hung or was refused, so that it has no or not all points; else empty.
     """
 
     variant: str
     role: Literal["hard", "baseline"]
     sha256: str
+    runtime: str
+    runtime_version: str
+    threads: int
     points: tuple[Point, ...]
     stopped: str
+    failure: str = ""
+    cold_start: ColdStart | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    layers: Layers | None = None
+
+    @property
+    def name(self) -> str:
+        """Variant, runtime and threads in one word, as selection and reports show it: ``qlinear@onnxruntime-cpu/2``."""
+        return f"{self.variant}@{self.runtime}/{self.threads}"
+
+    def point(self, batch: int, load: Load | None = None) -> Point | None:
+        """Return what was measured at a batch size under a load (by default one stream), or ``None``."""
+        wanted = load or Load()
+        return next((point for point in self.points if point.batch == batch and point.load == wanted), None)
 
 
 class Comparison(_Part):
-    """A hard variant against the float baseline, measured in turns.
+    """A hard variant against the float baseline, measured in turns in one runtime with one number of threads.
 
     Attributes:
         ratio: baseline's time over variant's time, median of the pairs; above 1 the variant is faster.
@@ -121,6 +222,8 @@ class Comparison(_Part):
 
     variant: str
     baseline: str
+    runtime: str = "onnxruntime-cpu"
+    threads: int = 1
     batch: int
     ratio: float
     low: float
@@ -162,9 +265,11 @@ class Profile(_Part):
     variants: tuple[VariantProfile, ...]
     comparisons: tuple[Comparison, ...]
 
-    def variant(self, name: str) -> VariantProfile | None:
-        """Return what was measured of a variant, or ``None``."""
-        return next((entry for entry in self.variants if entry.variant == name), None)
+    def of(self, variant: str, runtime: str = "onnxruntime-cpu", threads: int | None = None) -> VariantProfile | None:
+        """Return what was measured of a variant in a runtime, by default with the fewest threads; or ``None``."""
+        found = [entry for entry in self.variants if (entry.variant, entry.runtime) == (variant, runtime)]
+        found = [entry for entry in found if threads is None or entry.threads == threads]
+        return min(found, key=lambda entry: entry.threads, default=None)
 
 
 def profile_file(host_id: str) -> str:

@@ -42,6 +42,12 @@ class OnnxRuntimeCpu(Runtime):
             return str(MissingExtraError("onnxruntime", "serve"))
         return ""
 
+    def version(self) -> str:
+        """Return the version of onnxruntime."""
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}"
+
     def open_session(self, model: bytes, options: RuntimeOptions) -> OnnxRuntimeSession:
         """Load a model from its bytes.
 

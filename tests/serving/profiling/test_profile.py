@@ -59,7 +59,7 @@ def test_profile_holds_every_variant_with_its_sweep(measured: Profile) -> None:
 
 
 def test_throughput_and_median_tell_the_same_story(measured: Profile) -> None:
-    entry = measured.variant("float")
+    entry = measured.of("float")
     assert entry is not None
     point = entry.points[0]
     median = point.percentile(0.5)
@@ -104,7 +104,7 @@ def test_without_a_baseline_nothing_is_compared(tmp_path: Path) -> None:
 def test_a_file_for_batch_one_is_not_swept(tmp_path: Path) -> None:
     bundle = write_tiny(tmp_path / "one.bundle", baseline=slow_sum_model(), dynamic_batch=False)
     found = measure_bundle(bundle, SHORT)
-    entry = found.variant("hard")
+    entry = found.of("hard")
     assert entry is not None
     assert [point.batch for point in entry.points] == [1]
     assert [item.batch for item in found.comparisons] == [1]
@@ -151,7 +151,7 @@ def test_a_profile_of_an_older_file_is_stale(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"version": 99}, "has version 99; this deploykit reads 1"), ({"surprise": 1}, "is not valid: surprise")],
+    [({"version": 99}, "has version 99; this deploykit reads 2"), ({"surprise": 1}, "is not valid: surprise")],
 )
 def test_a_profile_of_another_kind_is_refused(bundle: Bundle, change: dict[str, int], message: str) -> None:
     content = json.loads(measure_bundle(bundle, SHORT).model_dump_json()) | change
