@@ -2,39 +2,37 @@
 
 Every soft form stands in a module beside its hard twin, and its docstring runs:
 
-=================================== ======================
-soft form                           hard twin
-=================================== ======================
-``binarize_periodic``               ``periodic_sign``
-``binary_code_gate``                ``binary_code``
-``capped_simplex_projection``       ``hard_top_k_mask``
-``capped_simplex_straight_through`` ``hard_top_k_mask``
-``entmax15``                        ``hard_one_hot``
-``entmax_bisect``                   ``hard_one_hot``
-``fake_quantize``                   ``symmetric_codes``
-``gumbel_sigmoid``                  ``hard_bit``
-``gumbel_sigmoid_straight_through`` ``hard_bit``
-``gumbel_softmax``                  ``hard_one_hot``
-``gumbel_softmax_straight_through`` ``hard_one_hot``
-``gumbel_top_k``                    ``hard_top_k_mask``
-``gumbel_top_k_straight_through``   ``hard_top_k_mask``
-``hard_concrete``                   ``hard_concrete_gate``
-``log_sinkhorn``                    ``mutual_best``
-``path_products``                   ``tree_leaf``
-``round_straight_through``          ``torch.round``
-``sigmoid_tree``                    ``tree_leaf``
-``sign_triangle``                   ``hard_sign``
-``smooth_step``                     ``hard_bit``
-``soft_ranks``                      ``hard_ranks``
-``soft_sort``                       ``hard_sort``
-``softmax_permutation``             ``hard_permutation``
-``sparsemax``                       ``hard_one_hot``
-``straight_through_bits``           ``node_bits``
-``swap_probability``                ``hard_bit``
-``tempered_sigmoid``                ``hard_bit``
-``tempered_softmax``                ``hard_one_hot``
-``trainable_gate``                  ``step_gate``
-=================================== ======================
+| soft form                           | hard twin              |
+|-------------------------------------|------------------------|
+| ``binarize_periodic``               | ``periodic_sign``      |
+| ``binary_code_gate``                | ``binary_code``        |
+| ``capped_simplex_projection``       | ``hard_top_k_mask``    |
+| ``capped_simplex_straight_through`` | ``hard_top_k_mask``    |
+| ``entmax15``                        | ``hard_one_hot``       |
+| ``entmax_bisect``                   | ``hard_one_hot``       |
+| ``fake_quantize``                   | ``symmetric_codes``    |
+| ``gumbel_sigmoid``                  | ``hard_bit``           |
+| ``gumbel_sigmoid_straight_through`` | ``hard_bit``           |
+| ``gumbel_softmax``                  | ``hard_one_hot``       |
+| ``gumbel_softmax_straight_through`` | ``hard_one_hot``       |
+| ``gumbel_top_k``                    | ``hard_top_k_mask``    |
+| ``gumbel_top_k_straight_through``   | ``hard_top_k_mask``    |
+| ``hard_concrete``                   | ``hard_concrete_gate`` |
+| ``log_sinkhorn``                    | ``mutual_best``        |
+| ``path_products``                   | ``tree_leaf``          |
+| ``round_straight_through``          | ``torch.round``        |
+| ``sigmoid_tree``                    | ``tree_leaf``          |
+| ``sign_triangle``                   | ``hard_sign``          |
+| ``smooth_step``                     | ``hard_bit``           |
+| ``soft_ranks``                      | ``hard_ranks``         |
+| ``soft_sort``                       | ``hard_sort``          |
+| ``softmax_permutation``             | ``hard_permutation``   |
+| ``sparsemax``                       | ``hard_one_hot``       |
+| ``straight_through_bits``           | ``node_bits``          |
+| ``swap_probability``                | ``hard_bit``           |
+| ``tempered_sigmoid``                | ``hard_bit``           |
+| ``tempered_softmax``                | ``hard_one_hot``       |
+| ``trainable_gate``                  | ``step_gate``          |
 
 The other names are noise, schedules, penalties and counts; :mod:`deploykit_relaxations.pairs` tells which.
 """

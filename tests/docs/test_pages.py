@@ -75,5 +75,7 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     page = (tmp_path / "site" / "howto" / "task.html").read_text()
     assert "class Wine" in re.sub(r"<[^>]+>", "", page)  # the example's source was put in
+    pages = [file.read_text() for file in (tmp_path / "site" / "reference").glob("*.html")]
+    assert [role for text in pages for role in re.findall(r":(?:class|func|meth|mod):", text)] == []
     addresses = re.findall(r'(?:src|href)="(https?://[^"]+)"', page)
     assert [address for address in addresses if not address.startswith("https://squidfunk.github.io")] == []
