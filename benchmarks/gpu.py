@@ -1,49 +1,74 @@
 """Everything about CUDA and TensorRT that a machine without a GPU cannot tell, in one go.
 
-For each bundle, variant and GPU runtime: the model loads without a silent fall-back, its answers equal ONNX Runtime's
-on the CPU within what the method promised, two runs agree, and latency and speed against the float baseline on the same
-runtime are measured.
+First the promises of every GPU runtime, as the tests hold them. Then for each bundle, variant and GPU runtime: the
+model loads without a silent fall-back and loads again, its answers equal ONNX Runtime's on the CPU within what the
+method promised, two runs agree, so do four threads, a batch beyond the engine's profile is answered in parts, and
+latency and speed against the float baseline on the same runtime are measured. All of it is written to a JSON file with
+the host it was seen on.
 
-Run: python -m benchmarks.gpu BUNDLE ...
+Run: python -m benchmarks.gpu BUNDLE ... [--json FILE]
 Exit codes: 0 every check that could run passed · 1 one failed · 2 not run: no GPU found (so that nobody takes it for a
 success).
 """
 
 from __future__ import annotations
 
-import shutil
+import argparse
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
-from benchmarks.gpu_sessions import OPENERS, TARGET_OF, Opener
 from deploykit.bundle import Bundle, open_bundle
-from deploykit.errors import MissingExtraError
 from deploykit.hard_form import FLOAT32, Tolerance
+from deploykit.making import make_runtime
 from deploykit.manifest import VariantEntry
 from deploykit_export.gap import max_absolute, within
 from deploykit_serving.profiling.closed_loop import feed, record, settle
+from deploykit_serving.profiling.host import fingerprint
 from deploykit_serving.profiling.interleaved import interleave
 from deploykit_serving.profiling.sample_inputs import SampleInputs
 from deploykit_serving.profiling.statistics import Percentile, percentile
-from deploykit_serving.runtimes import Session, open_session
+from deploykit_serving.runtimes import Session, open_session, open_variant
+from deploykit_serving.runtimes.availability import availability
+from deploykit_serving.runtimes.nvidia_gpu import Gpu, find_gpu
 
+Opener = Callable[[Bundle, VariantEntry], Session]
+Status = Literal["passed", "failed", "measured", "not run"]
 NOT_RUN: Final = 2
 _SECONDS: Final = 2.0
 _BATCHES: Final = (1, 64)
+_BEYOND: Final = 100
+_CONTRACTS: Final = str(Path(__file__).parent.parent / "tests" / "plugins" / "test_engine_contracts.py")
+_TARGET_OF: Final[Mapping[str, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt"}
+"""Which of a variant's targets a runtime serves; the float baseline is tried everywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """An NVIDIA GPU, its driver, and its compute capability as TensorRT writes it (``SM89``)."""
+class _MissingError(Exception):
+    """A runtime that is not here; that is no failure."""
 
-    name: str
-    driver: str
-    target: str
+
+def opener(runtime: str) -> Opener:
+    """Return what opens variants in a registered runtime."""
+
+    def opens(bundle: Bundle, entry: VariantEntry) -> Session:
+        if reason := make_runtime(runtime).missing():
+            raise _MissingError(reason)
+        return open_variant(bundle, entry, runtime)
+
+    return opens
+
+
+OPENERS: Final[Mapping[str, Opener]] = {name: opener(name) for name in ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +79,7 @@ class Outcome:
     variant: str
     runtime: str
     check: str
-    status: Literal["passed", "failed", "measured", "not run"]
+    status: Status
     detail: str
 
     def line(self) -> str:
@@ -62,43 +87,17 @@ class Outcome:
         return f"{self.bundle} {self.variant} on {self.runtime}: {self.check}: {self.status}: {self.detail}"
 
 
-def find_gpu() -> Gpu | None:
-    """Ask the driver for the first GPU; ``None`` if there is none."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    query = [command, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, check=False, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return None
-    return read_gpu(lines[0])
-
-
-def read_gpu(line: str) -> Gpu | None:
-    """Read one line of the driver's answer; ``None`` if it is no such line."""
-    words = [word.strip() for word in line.split(",")]
-    if len(words) != 3 or not words[2].replace(".", "").isdigit():
-        return None
-    return Gpu(name=words[0], driver=words[1], target=f"SM{words[2].replace('.', '')}")
-
-
 def planned(bundle: Bundle, runtimes: Iterable[str] = tuple(OPENERS)) -> list[tuple[VariantEntry, str]]:
     """Return which variants are to be run on which runtimes, the float baseline first."""
     entries = sorted(bundle.manifest.variants, key=lambda entry: entry.role != "baseline")
     return [
-        (entry, runtime)
-        for runtime in runtimes
-        for entry in entries
-        if entry.role == "baseline" or TARGET_OF.get(runtime, "onnxruntime") in entry.targets
-    ]
+        (entry, runtime) for runtime in runtimes for entry in entries
+        if entry.role == "baseline" or _TARGET_OF.get(runtime, "onnxruntime") in entry.targets
+    ]  # fmt: skip
 
 
 def check_bundle(
-    bundle: Bundle, openers: Mapping[str, Opener] = OPENERS, *, target: str = "", seconds: float = _SECONDS
+    bundle: Bundle, openers: Mapping[str, Opener] = OPENERS, *, seconds: float = _SECONDS
 ) -> list[Outcome]:
     """Run and measure every planned pair; what fails or is missing is an outcome, not an exception."""
     outcomes: list[Outcome] = []
@@ -106,12 +105,13 @@ def check_bundle(
     for entry, runtime in planned(bundle, openers):
         say = _Saying(bundle.manifest.name, entry.name, runtime, outcomes)
         try:
-            session = openers[runtime](bundle.read(entry.file), bundle.manifest.signature, target)
+            session = _opened(bundle, entry, openers[runtime], say)
             _check_answers(bundle, entry, session, say)
+            _check_sharing(bundle, entry, session, say)
             _measure(bundle, entry, session, baselines.get(runtime), say, seconds)
             if entry.role == "baseline":
                 baselines[runtime] = session
-        except MissingExtraError as error:
+        except _MissingError as error:
             say("load", "not run", str(error))
         except Exception as error:  # a native runtime may raise anything; the other pairs go on
             say("run", "failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
@@ -125,9 +125,20 @@ class _Saying:
     runtime: str
     outcomes: list[Outcome]
 
-    def __call__(self, check: str, status: Literal["passed", "failed", "measured", "not run"], detail: str) -> None:
+    def __call__(self, check: str, status: Status, detail: str) -> None:
         self.outcomes.append(Outcome(self.bundle, self.variant, self.runtime, check, status, detail))
         print(self.outcomes[-1].line(), flush=True)
+
+
+def _opened(bundle: Bundle, entry: VariantEntry, opener: Opener, say: _Saying) -> Session:
+    """Open twice: the second time an engine should be kept from the first."""
+    seconds = []
+    for _ in range(2):
+        started = time.perf_counter()
+        session = opener(bundle, entry)
+        seconds.append(time.perf_counter() - started)
+    say("opening", "measured", f"{seconds[0]:.2f} s, again {seconds[1]:.2f} s")
+    return session
 
 
 def _check_answers(bundle: Bundle, entry: VariantEntry, session: Session, say: _Saying) -> None:
@@ -135,7 +146,7 @@ def _check_answers(bundle: Bundle, entry: VariantEntry, session: Session, say: _
     promised = bundle.manifest.promise.tolerance.value()
     # What was promised is the hard form's; the float baseline is held to what float32 allows.
     tolerance: Tolerance = FLOAT32 if entry.role == "baseline" else promised
-    for batch in _batches(bundle, entry):
+    for batch in _batches(bundle, entry, (*_BATCHES, _BEYOND)):
         inputs = SampleInputs(bundle).batches(batch, at_most=1)[0]
         wanted, got, again = reference.run(inputs), session.run(inputs), session.run(inputs)
         largest = max_absolute(got, wanted)
@@ -144,6 +155,18 @@ def _check_answers(bundle: Bundle, entry: VariantEntry, session: Session, say: _
         say(f"answers at batch {batch} equal the CPU's", "passed" if close else "failed", text)
         same = all(np.array_equal(got[name], again[name]) for name in got)
         say(f"two runs at batch {batch} agree", "passed" if same else "failed", "equal" if same else "they differ")
+
+
+def _check_sharing(bundle: Bundle, entry: VariantEntry, session: Session, say: _Saying) -> None:
+    inputs = SampleInputs(bundle).batches(max(1, SampleInputs(bundle).smallest_batch), at_most=4)
+    alone = [session.run(item) for item in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(session.run, inputs * 8))
+    same = all(
+        np.array_equal(answer[name], alone[index % len(inputs)][name])
+        for index, answer in enumerate(together) for name in answer
+    )  # fmt: skip
+    say("four threads get what one gets", "passed" if same else "failed", "equal" if same else "they differ")
 
 
 def _measure(
@@ -165,10 +188,10 @@ def _measure(
             say(f"speed against float at batch {batch}", "measured", text)
 
 
-def _batches(bundle: Bundle, entry: VariantEntry) -> list[int]:
+def _batches(bundle: Bundle, entry: VariantEntry, batches: Sequence[int] = _BATCHES) -> list[int]:
     inputs = SampleInputs(bundle)
     legal = inputs.largest_batch if entry.dynamic_batch else 1
-    return sorted({max(inputs.smallest_batch, batch if legal is None else min(batch, legal)) for batch in _BATCHES})
+    return sorted({max(inputs.smallest_batch, batch if legal is None else min(batch, legal)) for batch in batches})
 
 
 def _words(found: Percentile) -> str:
@@ -180,12 +203,26 @@ def _text(tolerance: Tolerance) -> str:
     return "none" if tolerance.exact else f"{tolerance.absolute:g} + {tolerance.relative:g} x |value|"
 
 
-def main(paths: Sequence[str]) -> int:
+def check_contracts() -> list[Outcome]:
+    """Run the contract suite of every runtime in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", _CONTRACTS, "-k", "runtime"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    found = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-300:]])[-1]
+    status: Status = "failed" if done.returncode else "passed"
+    return [Outcome("", "", "every runtime", "contract suite", status, "; ".join([*found, last]))]
+
+
+def main(arguments: Sequence[str]) -> int:
     """Check the bundles, or say what would be checked."""
-    if not paths:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
+    parser.add_argument("bundles", nargs="*")
+    parser.add_argument("--json", default="gpu-report.json", type=Path, help="where to write what was seen")
+    given = parser.parse_args(arguments)
+    if not given.bundles:
         print("wanted at least one bundle: python -m benchmarks.gpu BUNDLE ...", file=sys.stderr)
         return 1
-    bundles = [open_bundle(path) for path in paths]
+    bundles = [open_bundle(path) for path in given.bundles]
     gpu = find_gpu()
     if gpu is None:
         for bundle in bundles:
@@ -193,11 +230,26 @@ def main(paths: Sequence[str]) -> int:
                 print(f"would check: {bundle.manifest.name} {entry.name} on {runtime}: answers, repeatability, latency")
         print("not run: no GPU found")
         return NOT_RUN
-    print(f"{gpu.name}, driver {gpu.driver}, {gpu.target}")
-    outcomes = [outcome for bundle in bundles for outcome in check_bundle(bundle, target=gpu.target)]
+    print(gpu.text())
+    outcomes = [*check_contracts(), *(outcome for bundle in bundles for outcome in check_bundle(bundle))]
+    write_report(given.json, gpu, outcomes)
     counts = {status: sum(item.status == status for item in outcomes) for status in ("passed", "failed", "not run")}
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts["failed"] or not counts["passed"] else 0
+
+
+def write_report(path: Path, gpu: Gpu, outcomes: Sequence[Outcome]) -> None:
+    """Write what was seen, and where, in one step."""
+    content = {
+        "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "host": fingerprint().model_dump(mode="json"),
+        "gpu": asdict(gpu),
+        "runtimes": [asdict(item) for item in availability()],
+        "outcomes": [asdict(item) for item in outcomes],
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ from typing import Any, Final
 from deploykit_serving.profiling.host import fingerprint
 from deploykit_serving.profiling.schema import Host
 
-BENCHMARKS: Final = ("startup", "plugins", "binarized", "pruned", "routed", "pipeline", "methods", "serving")
+BENCHMARKS: Final = (
+    "startup", "plugins", "binarized", "pruned", "routed", "pipeline", "methods", "serving",
+    "measuring", "latency_table", "selection", "choice", "openvino",
+)  # fmt: skip
 PAGE: Final = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 

@@ -14,6 +14,8 @@
     ├── TrainingError              training cannot start or go on
     ├── ExportError                a hard form could not be written
     ├── ProofError                 a proof failed; exit code 3
+    ├── LatencyTableError          a latency table cannot answer or be read (in latency_block)
+    ├── BudgetError                nothing that was measured meets a budget; exit code 4
     └── ServingError               a model cannot be served
 
 A message says who, what was got, what was wanted and how to mend it.
@@ -113,6 +115,12 @@ class ProofError(DeploykitError):
     """A proof failed; nothing is published unless the failure is accepted with a reason."""
 
     exit_code: ClassVar[int] = 3
+
+
+class BudgetError(DeploykitError):
+    """Nothing that was measured meets a budget; the message names the nearest and what it misses."""
+
+    exit_code: ClassVar[int] = 4
 
 
 class ServingError(DeploykitError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ class RuntimeOptions:
     """How a session runs.
 
     Attributes:
-        threads: threads inside one operator.
+        threads: threads inside one operator; 0 for as many as the process may use, which who opens the session counts.
         spin: let idle threads spin; lowest latency for one stream, wasteful in a server.
     """
 
@@ -44,10 +44,15 @@ class Runtime(ABC):
 
     Attributes:
         targets: it runs the variants of a bundle that are written for any of these.
+        distributions: packages, as pip names them, that bring the engine; any one of them.
+        starts_from: ``file`` for an engine that needs only the bytes of the ONNX file; ``bundle`` for one that makes
+            the model anew from the bundle's parts, which needs the training stack: never served, never selected.
         card: set by the registry.
     """
 
     targets: ClassVar[tuple[str, ...]] = ("onnxruntime",)
+    distributions: ClassVar[tuple[str, ...]] = ()
+    starts_from: ClassVar[Literal["file", "bundle"]] = "file"
     card: RuntimeCard
 
     def version(self) -> str:

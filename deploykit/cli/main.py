@@ -1,6 +1,7 @@
 """The ``deploykit`` command: puts the verbs together and turns errors into messages and exit codes.
 
-Exit codes: 0 done · 1 something to mend, said in one message · 2 wrong usage · 3 a proof failed · 130 interrupted.
+Exit codes: 0 done · 1 something to mend, said in one message · 2 wrong usage · 3 a proof failed · 4 nothing meets the
+budget · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,11 +12,30 @@ from typing import Final
 
 import typer
 
-from deploykit.cli import demo, export, harden, inspect, methods, plugin, plugins, profile, serve, train, verify
+from deploykit.cli import (
+    compare,
+    demo,
+    export,
+    harden,
+    inspect,
+    methods,
+    plugin,
+    plugins,
+    profile,
+    report,
+    runtimes,
+    select,
+    serve,
+    train,
+    verify,
+)
 from deploykit.cli.plugin_verbs import add_plugin_verbs
 from deploykit.errors import DeploykitError, MissingExtraError
 
-_EPILOG: Final = "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed, 130 interrupted."
+_EPILOG: Final = (
+    "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed, 4 nothing meets the budget, "
+    "130 interrupted."
+)
 _EXTRA_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
@@ -28,13 +48,17 @@ app = typer.Typer(
 )
 app.command("methods")(methods.methods)
 app.command("plugins")(plugins.plugins)
+app.command("runtimes")(runtimes.runtimes)
 app.add_typer(plugin.app, name="plugin")
 app.command("train", context_settings=_EXTRA_ARGUMENTS)(train.train)
 app.command("harden")(harden.harden)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("profile")(profile.profile)
+app.command("select")(select.select)
 app.command("serve")(serve.serve)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 

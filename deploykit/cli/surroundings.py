@@ -12,21 +12,21 @@ from typing import Any
 from numpy.typing import NDArray
 
 from deploykit.bundle import Bundle
+from deploykit.errors import DeploykitError
 from deploykit.signature import Arrays
-from deploykit_export.verification import Runner, Speed, Surroundings
+from deploykit_export.verification import OtherRuntime, Runner, Speed, Surroundings
 
 
 def surroundings(*, http: bool, speed: bool, runtimes: Sequence[str] = ()) -> Surroundings:
     """Return what this machine has; what is missing or not wanted is told as a reason.
 
-    Raises:
-        RegistryError: there is no runtime of one of the names.
-    """
-    from deploykit.making import make_runtime
-    from deploykit_serving.runtimes import open_session
+    Args:
+        runtimes: those that must run at least one file; all others run what they can.
 
-    for name in runtimes:
-        make_runtime(name)
+    Raises:
+        RegistryError: there is no runtime of one of the names that were asked for.
+    """
+    from deploykit_serving.runtimes import open_session
 
     server = "left out with --no-http"
     if http:
@@ -35,8 +35,33 @@ def surroundings(*, http: bool, speed: bool, runtimes: Sequence[str] = ()) -> Su
         open_session=open_session,
         http=server or _server,
         speeds=_speeds if speed else "left out with --no-speed",
-        further={name: partial(open_session, runtime=name) for name in runtimes},
+        further=_others(runtimes),
     )
+
+
+def _others(asked: Sequence[str]) -> dict[str, OtherRuntime]:
+    """Return every runtime of files beside the reference, those that were asked for first."""
+    from deploykit.making import make_runtime
+    from deploykit.registry import installed
+    from deploykit_serving.runtimes import REFERENCE, open_variant
+
+    others = {}
+    for name in (*dict.fromkeys(asked), *(item for item in installed().runtimes if item not in asked)):
+        try:
+            engine = make_runtime(name)
+        except DeploykitError:
+            if name in asked:
+                raise
+            continue  # a plugin that does not load is told by `deploykit plugins`
+        # What starts from the bundle is the hard form itself, which is a hop of its own.
+        if name not in asked and (name == REFERENCE or engine.starts_from == "bundle"):
+            continue
+        try:
+            reason = engine.missing()
+        except Exception as error:  # a plugin's own code
+            reason = f"{type(error).__name__}: {error}"
+        others[name] = OtherRuntime(reason or partial(open_variant, runtime=name), engine.targets, asked=name in asked)
+    return others
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ def verify(
     http: Annotated[bool, typer.Option(help="Also ask a real server over HTTP.")] = True,
     speed: Annotated[bool, typer.Option(help="Also time every variant against the float model.")] = True,
     runtime: Annotated[
-        list[str] | None, typer.Option(help="Also run the files in this runtime of a plugin; may be given again.")
+        list[str] | None,
+        typer.Option(help="Fail if this runtime runs no file; may be given again. All that can run are compared."),
     ] = None,
     max_loss: Annotated[
         float | None,

@@ -11,9 +11,10 @@ from deploykit.errors import SignatureError
 from deploykit.hard_form import Tolerance
 from deploykit.manifest import VariantEntry
 from deploykit.signature import BATCH, Arrays, Signature
-from deploykit_export.gap import fault, max_absolute, within
+from deploykit_export.form_proofs import text
+from deploykit_export.gap import fault, max_absolute, max_ulp, within
 from deploykit_export.heldout import HELDOUT, unpack
-from deploykit_export.proof_report import Proof
+from deploykit_export.proof_report import HopResult, Proof
 from deploykit_export.torch_hops import joined
 
 FEW: Final = 8
@@ -51,6 +52,42 @@ def signature_fault(parts: list[dict[str, NDArray[Any]]], signature: Signature) 
     except SignatureError as error:
         return str(error)
     return ""
+
+
+def compared(
+    hop: str,
+    proof: str,
+    answers: Arrays,
+    reference: tuple[str, Arrays] | None,
+    *,
+    tolerance: Tolerance,
+    metric: float | None,
+    wrong: str,
+    bound: str = "promised",
+) -> tuple[HopResult, Proof]:
+    """Compare a hop's answers with those of another; return the hop and the proof of parity.
+
+    Args:
+        reference: name and answers of the hop to compare with, if there is one.
+        wrong: what is known to be wrong beforehand.
+        bound: what the tolerance is.
+    """
+    if reference is None:
+        detail = wrong or "there is no hard form to compare with"
+        return HopResult(name=hop, metric=metric), Proof(
+            name=proof, status="failed" if wrong else "not run", detail=detail
+        )
+    name, wanted = reference
+    distance, ulp = max_absolute(answers, wanted), max_ulp(answers, wanted)
+    result = HopResult(name=hop, compared_with=name, metric=metric, max_abs=distance, max_ulp=ulp)
+    wrong = wrong or fault(answers, wanted, tolerance)
+    detail = f"largest difference from {name}: {distance:.3g}; {bound}: {text(tolerance)}"
+    return result, Proof(
+        name=proof,
+        status="failed" if wrong else "passed",
+        detail=f"{detail}; {wrong}" if wrong else detail,
+        figures={"max_abs": distance} | ({} if ulp is None else {"max_ulp": ulp}),
+    )
 
 
 def prove_determinism(name: str, answers: Arrays, again: Arrays) -> Proof:

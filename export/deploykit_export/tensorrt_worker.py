@@ -33,6 +33,7 @@ def _build(job: Mapping[str, Any]) -> dict[str, Any]:
     if not parser.parse(Path(job["model"]).read_bytes()):
         return {"error": _refusals(parser)}
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)
     target = "this GPU"
     if hasattr(config, "set_compute_capability"):
         target = job["target"]
@@ -46,10 +47,17 @@ def _build(job: Mapping[str, Any]) -> dict[str, Any]:
         for name, (low, usual, high) in job["profile"].items():
             profile.set_shape(name, low, usual, high)
         config.add_optimization_profile(profile)
+    timing = Path(job["timing_cache"])
+    # TensorRT-RTX measures no kernels when it builds: its timing cache does nothing.
+    measures = not hasattr(config, "set_compute_capability")
+    if measures:
+        config.set_timing_cache(config.create_timing_cache(timing.read_bytes()), ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         return {"error": f"the network was parsed and could not be built for {target}: {' '.join(logger.errors)}"}
     Path(job["engine"]).write_bytes(bytes(plan))
+    if measures:
+        timing.write_bytes(bytes(config.get_timing_cache().serialize()))
     return {
         "version": trt.__version__,
         "target": target,

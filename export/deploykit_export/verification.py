@@ -20,13 +20,14 @@ from deploykit.signature import Arrays
 from deploykit.task import Samples, Task
 from deploykit_export import answer_proofs, file_proofs, form_proofs
 from deploykit_export.answer_proofs import Runner
-from deploykit_export.gap import count_decisions, fault, max_absolute, max_ulp, within
+from deploykit_export.gap import count_decisions, max_absolute, max_ulp, within
 from deploykit_export.heldout import HELDOUT, unpack
 from deploykit_export.metric_loss import lost_at, prove_metric
 from deploykit_export.proof_report import HopResult, Proof, ProofReport, Status
+from deploykit_export.runtime_hops import Asked, OtherRuntime, run_other
 from deploykit_export.torch_hops import Forms, forms_from_bundle, joined
 
-__all__ = ["BATCH_SIZE", "Runner", "Speed", "Surroundings", "verify_bundle"]
+__all__ = ["BATCH_SIZE", "OtherRuntime", "Runner", "Speed", "Surroundings", "verify_bundle"]
 
 BATCH_SIZE: Final = 64
 
@@ -48,13 +49,13 @@ class Surroundings:
         open_session: loads a file's bytes into the reference runtime.
         http: opens a server for the bundle; gives, by variant name, what asks it.
         speeds: measures each hard variant against the baseline, by variant name.
-        further: loads a file's bytes into another runtime, by the runtime's name.
+        further: other runtimes, by name.
     """
 
     open_session: Callable[[bytes], Runner]
     http: Callable[[Bundle], AbstractContextManager[Callable[[str], Runner]]] | str = "no server was asked for"
     speeds: Callable[[Bundle], Mapping[str, Speed]] | str = "no measurement was asked for"
-    further: Mapping[str, Callable[[bytes], Runner]] = field(default_factory=dict)
+    further: Mapping[str, OtherRuntime] = field(default_factory=dict)
 
 
 def verify_bundle(
@@ -76,8 +77,7 @@ def verify_bundle(
     for variant in bundle.manifest.hard_variants:
         run.runtime_hop(variant, surroundings.open_session)
         run.proofs += file_proofs.prove_file(bundle, variant, run.batches[0])
-    for runtime, open_session in surroundings.further.items():
-        run.further_hops(runtime, open_session)
+    run.further_hops(surroundings.further)
     run.http_hop(surroundings.http)
     run.proofs += file_proofs.prove_speed(bundle, surroundings.speeds)
     if task is not None:
@@ -186,25 +186,13 @@ class _Run:
         if self.forms is not None:
             self.proofs += file_proofs.prove_decisions(self.bundle, variant, self.forms, batches)
 
-    def further_hops(self, runtime: str, open_session: Callable[[bytes], Runner]) -> None:
-        """Run every file in another runtime, twice; it need not accept all of them, but one."""
-        refused = []
-        for variant in self.bundle.manifest.hard_variants:
-            name = f"{runtime} {variant.name}"
-            try:
-                session = open_session(self.bundle.read(variant.file))
-                parts = [session.run(batch) for batch in self._batches_for(variant)]
-                again = [session.run(batch) for batch in self._batches_for(variant)]
-                answers, repeated = joined(parts, self.signature), joined(again, self.signature)
-            except Exception as error:  # whatever a foreign engine raises, this file does not run there
-                refused.append(str(error))
-                self.hops.append(HopResult(name=name, status="not run", reason=str(error)))
-                continue
-            self._compare(name, f"parity {name}", answers, answer_proofs.signature_fault(parts, self.signature))
-            self.proofs.append(answer_proofs.prove_determinism(name, answers, repeated))
-        if refused and len(refused) == len(self.bundle.manifest.hard_variants):
-            detail = f"it runs no file of this bundle: {refused[0]}"
-            self.proofs.append(Proof(name=f"parity {runtime}", status="failed", detail=detail))
+    def further_hops(self, runtimes: Mapping[str, OtherRuntime]) -> None:
+        """Run the files in other runtimes."""
+        asked = Asked(self.bundle, self._batches_for, self.answers, self.reference, self._metric)
+        for name, runtime in runtimes.items():
+            hops, proofs = run_other(name, runtime, asked)
+            self.hops += hops
+            self.proofs += proofs
 
     def http_hop(self, http: Callable[[Bundle], AbstractContextManager[Callable[[str], Runner]]] | str) -> None:
         """Ask a real server and compare with the same file in process."""
@@ -238,26 +226,11 @@ class _Run:
         self.proofs.append(Proof(name="http", status="passed" if equal else "failed", detail=detail))
 
     def _compare(self, hop: str, proof: str, answers: Arrays, wrong: str) -> None:
-        if self.reference is None:
-            self.hops.append(HopResult(name=hop, metric=self._metric(answers)))
-            detail = wrong or "there is no hard form to compare with"
-            self.proofs.append(Proof(name=proof, status="failed" if wrong else "not run", detail=detail))
-            return
-        name, reference = self.reference
-        distance, ulp = max_absolute(answers, reference), max_ulp(answers, reference)
-        self.hops.append(
-            HopResult(
-                name=hop, compared_with=name, metric=self._metric(answers), max_abs=distance, max_ulp=ulp
-            )
-        )  # fmt: skip
-        wrong = wrong or fault(answers, reference, self.tolerance)
-        detail = f"largest difference from {name}: {distance:.3g}; promised: {form_proofs.text(self.tolerance)}"
-        self.proofs.append(
-            Proof(
-                name=proof, status="failed" if wrong else "passed", detail=f"{detail}; {wrong}" if wrong else detail,
-                figures={"max_abs": distance} | ({} if ulp is None else {"max_ulp": ulp}),
-            )
-        )  # fmt: skip
+        found, proven = answer_proofs.compared(
+            hop, proof, answers, self.reference, tolerance=self.tolerance, metric=self._metric(answers), wrong=wrong
+        )
+        self.hops.append(found)
+        self.proofs.append(proven)
 
     def _metric(self, answers: Arrays) -> float | None:
         if self.task is None:

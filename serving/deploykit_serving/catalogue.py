@@ -47,7 +47,12 @@ class Catalogue:
             Exception: a bundle cannot be served; logged, and ``state`` is ``failed``.
         """
         try:
-            self.models = load_models(settings.bundles, unproven=settings.unproven, runtime=settings.runtime)
+            self.models = load_models(
+                settings.bundles,
+                unproven=settings.unproven,
+                runtime=settings.runtime,
+                foreign_latencies=settings.foreign_latencies,
+            )
         except DeploykitError as error:
             self.state = "failed"
             _log.error("the models cannot be served: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -13,13 +14,32 @@ from numpy.typing import NDArray
 
 from deploykit.errors import ServingError
 from deploykit.signature import Arrays
+from deploykit_serving.protocol.budget import PARAMETER
 from deploykit_serving.protocol.datatypes import datatype_of, numpy_dtype
 
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a server says of an answer.
+
+    Attributes:
+        variant: which one answered; empty if the server does not say.
+        queue_us: microseconds it waited for its turn; ``None`` unless a deployment answered.
+        compute_us: microseconds it ran; ``None`` unless a deployment answered.
+    """
+
+    variant: str = ""
+    queue_us: int | None = None
+    compute_us: int | None = None
+
+
 class Client:
     """One kept connection to a server; not for several threads at once.
+
+    Attributes:
+        served: what the server said of its last answer to :meth:`infer`.
 
     Args:
         url: base URL, ``http://127.0.0.1:3000``.
@@ -34,6 +54,7 @@ class Client:
         self._url = url.rstrip("/")
         self._path = parts.path.rstrip("/")
         self._connection = kind(parts.hostname, parts.port, timeout=timeout)
+        self.served = Served()
 
     def __enter__(self) -> Client:
         return self
@@ -58,7 +79,14 @@ class Client:
         return document
 
     def infer(
-        self, model: str, arrays: Arrays, *, decode: bool = False, variant: str | None = None, binary: bool = True
+        self,
+        model: str,
+        arrays: Arrays,
+        *,
+        decode: bool = False,
+        variant: str | None = None,
+        binary: bool = True,
+        budget_ms: float | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Run a model and return its outputs by name.
 
@@ -67,10 +95,14 @@ class Client:
             decode: return what the bundle's decoder makes of the outputs.
             variant: name of the variant that shall answer; ``None`` for the default.
             binary: exchange bytes, which are exact and fast, instead of JSON numbers.
+            budget_ms: milliseconds from the request's arrival at the server within which the answer shall be ready;
+                only for deployments. What the way takes comes on top.
 
         Raises:
-            ServingError: the server cannot be reached or refuses; with its words.
+            ServingError: the server cannot be reached or refuses, as it does when nothing can meet the budget; with
+                its words.
         """
+        self.served = Served()
         tensors, tail = [], []
         for name, array in arrays.items():
             tensor: dict[str, Any] = {"name": name, "shape": list(array.shape), "datatype": _datatype(name, array)}
@@ -85,12 +117,19 @@ class Client:
             parameters["decode"] = True
         if variant is not None:
             parameters["variant"] = variant
+        if budget_ms is not None:
+            parameters[PARAMETER] = budget_ms
         header = json.dumps({"inputs": tensors, "parameters": parameters}).encode()
         headers = {"Content-Type": "application/json"}
         if binary:
             headers = {"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(len(header))}
         answer, body = self._call(
             "POST", f"/v2/models/{quote(model, safe='')}/infer", b"".join((header, *tail)), headers
+        )
+        self.served = Served(
+            answer.getheader("deploykit-variant", ""),
+            _whole_number(answer.getheader("deploykit-queue-us")),
+            _whole_number(answer.getheader("deploykit-compute-us")),
         )
         length = answer.getheader(_HEADER_LENGTH)
         return _outputs(body, len(body) if length is None else int(length))
@@ -118,11 +157,16 @@ def infer(
     decode: bool = False,
     variant: str | None = None,
     binary: bool = True,
+    budget_ms: float | None = None,
     timeout: float = 60.0,
 ) -> dict[str, NDArray[Any]]:
     """Run a model once over a connection of its own; see :meth:`Client.infer`."""
     with Client(url, timeout) as client:
-        return client.infer(model, arrays, decode=decode, variant=variant, binary=binary)
+        return client.infer(model, arrays, decode=decode, variant=variant, binary=binary, budget_ms=budget_ms)
+
+
+def _whole_number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() else None
 
 
 def _datatype(name: str, array: NDArray[Any]) -> str:

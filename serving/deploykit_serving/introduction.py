@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 from deploykit.signature import Signature
+from deploykit_serving.choice.measured import MeasuredVariants
 from deploykit_serving.models import LoadedModel
+from deploykit_serving.protocol.budget import HEADER, PARAMETER
 from deploykit_serving.protocol.datatypes import datatype_of
 from deploykit_serving.samples import made_up
+from deploykit_serving.selection.units import percentile_name
 
 _SHOWN_ELEMENTS: Final = 1000
 
@@ -20,10 +24,39 @@ def describe(signature: Signature) -> str:
 
 
 def summary(model: LoadedModel) -> str:
-    """Return name, signature, variants (the default first, with the time of a warm run) and decoder as text."""
-    variants = ", ".join(f"{variant.name} ({variant.seconds * 1e6:.0f} us)" for variant in model.variants.values())
-    decoder = f"\n    decoder   {model.manifest.decoder}" if model.decoder is not None else ""
-    return f"  {model.name}\n    signature {describe(model.signature)}\n    variants  {variants}{decoder}"
+    """Return name, signature, variants (the default first, with the time of a warm run) and decoder as text.
+
+    Of a deployment's variants also metric and measured latency, and which requests it answers by them.
+    """
+    lines = [f"  {model.name}", f"    signature {describe(model.signature)}"]
+    if model.choice is None:
+        variants = ", ".join(f"{variant.name} ({variant.seconds * 1e6:.0f} us)" for variant in model.variants.values())
+        lines.append(f"    variants  {variants}")
+    else:
+        lines += _deployed(model, model.choice)
+    if model.decoder is not None:
+        lines.append(f"    decoder   {model.manifest.decoder}")
+    return "\n".join(lines)
+
+
+def _deployed(model: LoadedModel, measured: MeasuredVariants) -> Iterator[str]:
+    deployment = measured.deployment
+    percentile = percentile_name(deployment.percentile)
+    label = "variants "
+    for known in measured.variants:
+        metric = "metric unknown" if known.metric is None else f"metric {known.metric:.4g}"
+        milliseconds = 1e3 * known.curve.seconds(deployment.batch)
+        yield (
+            f"    {label} {known.name} ({metric}, {percentile} {milliseconds:.3g} ms at batch {deployment.batch}, "
+            f"warm run {model.variants[known.name].seconds * 1e6:.0f} us)"
+        )
+        label = " " * len(label)
+    yield (
+        f"    budget    {deployment.budget_ms:g} ms at {percentile} without another one; a request's own: "
+        f"parameter {PARAMETER} or header {HEADER}"
+    )
+    if measured.foreign:
+        yield f"    warning   latencies may not hold here: {measured.foreign}"
 
 
 def example_request(model: LoadedModel) -> str:

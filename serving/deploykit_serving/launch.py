@@ -38,7 +38,7 @@ def serve(
     on_ready: Callable[[str], None] | None = None,
     **further: Any,
 ) -> None:
-    """Serve bundles in the foreground until SIGTERM or SIGINT; requests in flight are finished first.
+    """Serve bundles and deployments in the foreground until SIGTERM or SIGINT; requests in flight are finished first.
 
     Args:
         on_ready: called with the base URL, on a thread, once every model has passed its self-test.
@@ -78,7 +78,7 @@ def serve(
 
 @contextlib.contextmanager
 def running(bundles: Sequence[Path | str], *, timeout: float = 60.0, **further: Any) -> Iterator[str]:
-    """Serve bundles on a free local port while the context lasts; yields the base URL of a server that is ready.
+    """Serve bundles and deployments on a free local port for a while; yields the base URL of a server that is ready.
 
     Args:
         timeout: seconds until every model must be ready.
@@ -109,7 +109,7 @@ def running(bundles: Sequence[Path | str], *, timeout: float = 60.0, **further: 
 
 def _settings(bundles: Sequence[Path | str], **fields: Any) -> ServingSettings:
     if not bundles:
-        raise ServingError("nothing to serve: give at least one bundle")
+        raise ServingError("nothing to serve: give at least one bundle or deployment file")
     try:
         return ServingSettings(bundles=tuple(Path(bundle).absolute() for bundle in bundles), **fields)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""From a bundle to a loaded model: every file checked, sessions from the checked bytes, warmed up and self-tested."""
+"""From a bundle, or a deployment file, to a loaded model: every file checked, sessions warmed up and self-tested."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploykit.bundle import Bundle, open_bundle
+from deploykit.decoder import Decoder
 from deploykit.errors import DeploykitError, ServingError
 from deploykit.hard_form import Tolerance
 from deploykit.making import make_decoder
+from deploykit.manifest import Manifest
 from deploykit.signature import Arrays
+from deploykit_serving.choice.opening import (
+    SUFFIX,
+    accepted_foreign,
+    measured_variants,
+    open_variants,
+    read_deployment,
+)
 from deploykit_serving.models import LoadedModel, Variant
 from deploykit_serving.proofs import check_proofs
-from deploykit_serving.runtimes import REFERENCE, RuntimeOptions, open_session
+from deploykit_serving.runtimes import REFERENCE, RuntimeOptions, open_variant
 from deploykit_serving.samples import HeldOut, held_out, made_up
+from deploykit_serving.selection.deployment import Deployment
 
 TARGET: Final = "onnxruntime"
 _WARM_UP_RUNS: Final = 16
@@ -30,31 +40,44 @@ _log = logging.getLogger("deploykit.serving")
 
 
 def load_models(
-    paths: Sequence[Path], options: RuntimeOptions | None = None, *, unproven: bool = False, runtime: str = REFERENCE
+    paths: Sequence[Path],
+    options: RuntimeOptions | None = None,
+    *,
+    unproven: bool = False,
+    runtime: str = REFERENCE,
+    foreign_latencies: bool = False,
 ) -> dict[str, LoadedModel]:
-    """Load bundles to be served side by side.
+    """Load bundles and deployments to be served side by side.
 
     Args:
+        paths: of bundles, and of deployment files, which end in ``.json``.
+        options: how the bundles' sessions run; a deployment says itself how its do.
         unproven: also those whose proofs failed.
-        runtime: the registered runtime that executes the files.
+        runtime: the registered runtime that executes the bundles' files; a deployment names its own.
+        foreign_latencies: also deployments that were measured elsewhere.
 
     Raises:
-        ServingError: two bundles have one name, a proof failed, or a bundle does not answer as its samples say.
+        ServingError: two have one name, a proof failed, one does not answer as its samples say, or a deployment is not
+            what was selected.
         BundleError: a bundle cannot be read, or was changed after it was written.
     """
     models: dict[str, LoadedModel] = {}
     owners: dict[str, Path] = {}
     for path in paths:
-        bundle = open_bundle(path)
-        name = bundle.manifest.name
+        source = read_deployment(path) if path.suffix == SUFFIX else open_bundle(path)
+        name = source.name if isinstance(source, Deployment) else source.manifest.name
         if name in owners:
             raise ServingError(
-                f"two bundles are called {name!r}: {owners[name]} and {path}; export one of them under another name"
+                f"two bundles are called {name!r}: {owners[name]} and {path}; export one of them under another name, "
+                "or select a deployment with --name"
             )
         owners[name] = path
+        if isinstance(source, Deployment):
+            models[name] = load_deployment(path, source, unproven=unproven, foreign_latencies=foreign_latencies)
+            continue
         if not unproven:
-            check_proofs(bundle)
-        models[name] = load_model(bundle, options, runtime)
+            check_proofs(source)
+        models[name] = load_model(source, options, runtime)
     return models
 
 
@@ -71,30 +94,66 @@ def load_model(bundle: Bundle, options: RuntimeOptions | None = None, runtime: s
     entries.sort(key=lambda entry: entry.role != "hard")
     if not entries or entries[0].role != "hard":
         raise ServingError(f"{bundle.path}: no variant of the hard form is written for {TARGET!r}; export one")
-    decoder = None
-    if manifest.decoder:
-        try:
-            decoder = make_decoder(manifest.decoder, manifest.decoder_config)
-        except DeploykitError as error:
-            raise ServingError(f"{bundle.path}: its decoder cannot be made: {error}") from error
+    decoder = _decoder(bundle)
     variants = {}
     for entry in entries:
         try:
-            session = open_session(bundle.read(entry.file), runtime, options)
+            session = open_variant(bundle, entry, runtime, options)
         except ServingError as error:
             raise ServingError(f"{bundle.path}: variant {entry.name!r}: {error}") from error
         variants[entry.name] = Variant(entry, session)
     model = LoadedModel(manifest, variants, decoder)
-    samples = held_out(bundle)
+    samples = _samples(bundle, model.name)
     for variant in variants.values():
         _warm_up(model, variant, samples)
-    if samples is None:
-        _log.warning("%s: no held-out samples, so %r is served without a self-test", bundle.path, model.name)
-        return model
     for variant in variants.values():
-        if variant.entry.role == "hard":
-            self_test(model, variant, samples, manifest.promise.tolerance.value())
+        _try_out(model, variant, samples, manifest)
     return model
+
+
+def load_deployment(
+    path: Path, deployment: Deployment, *, unproven: bool = False, foreign_latencies: bool = False
+) -> LoadedModel:
+    """Load what a deployment file names, as one model.
+
+    Raises:
+        ServingError: its latencies do not count here, a bundle is not the selected one, a runtime is missing or
+            refuses its variant, or a self-test fails.
+        BundleError: a bundle cannot be read, or was changed after it was written.
+    """
+    foreign = accepted_foreign(path, deployment, accept=foreign_latencies)
+    opened = open_variants(path, deployment, unproven=unproven)
+    measured = measured_variants(path, deployment, opened, foreign)
+    variants = {found.deployed.name: Variant(found.entry, found.session, found.deployed.name) for found in opened}
+    first = opened[0].bundle
+    model = LoadedModel(first.manifest, variants, _decoder(first), deployment.name, measured)
+    for found, variant in zip(opened, variants.values(), strict=True):
+        samples = _samples(found.bundle, variant.name)
+        _warm_up(model, variant, samples)
+        _try_out(model, variant, samples, found.bundle.manifest)
+    return model
+
+
+def _samples(bundle: Bundle, name: str) -> HeldOut | None:
+    samples = held_out(bundle)
+    if samples is None:
+        _log.warning("%s: no held-out samples, so %r is served without a self-test", bundle.path, name)
+    return samples
+
+
+def _decoder(bundle: Bundle) -> Decoder | None:
+    manifest = bundle.manifest
+    if not manifest.decoder:
+        return None
+    try:
+        return make_decoder(manifest.decoder, manifest.decoder_config)
+    except DeploykitError as error:
+        raise ServingError(f"{bundle.path}: its decoder cannot be made: {error}") from error
+
+
+def _try_out(model: LoadedModel, variant: Variant, samples: HeldOut | None, manifest: Manifest) -> None:
+    if samples is not None and variant.entry.role == "hard":
+        self_test(model, variant, samples, manifest.promise.tolerance.value())
 
 
 def _warm_up(model: LoadedModel, variant: Variant, samples: HeldOut | None) -> None:

@@ -65,7 +65,15 @@ class Metrics:
             buckets=_BUCKETS,
             **into,
         )
+        self._choices = Counter(
+            "deploykit_choices",
+            "Requests to deployments, by model, the variant that answered and why it: chosen, stepped_down, named or "
+            "hook; variant none: refused or expired.",
+            ["model", "variant", "reason"],
+            **into,
+        )
         self._tallies: dict[tuple[str, str, int], _Tally] = {}
+        self._chosen: dict[tuple[str, str, str], int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def answered(self, route: str, model: str, status: int, seconds: float) -> None:
@@ -85,6 +93,16 @@ class Metrics:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
 
+    def chose(self, model: str, variant: str, reason: str) -> None:
+        """Count who answered a request to a deployment; seen when its answer is, see :meth:`answered`.
+
+        Args:
+            variant: one of the deployment's, or ``none``.
+            reason: one of a fixed set of words.
+        """
+        key = (model, variant, reason)
+        self._chosen[key] = self._chosen.get(key, 0) + 1
+
     def flush(self) -> None:
         """Carry what was counted into the series."""
         if self._timer is not None:
@@ -92,3 +110,6 @@ class Metrics:
             self._timer = None
         for tally in self._tallies.values():
             tally.flush()
+        for labels, count in self._chosen.items():
+            self._choices.labels(*labels).inc(count)
+        self._chosen.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from deploykit_serving.protocol.faults import RequestFault, shown
 from deploykit_serving.protocol.metadata import model_metadata
 from deploykit_serving.runtimes import Session
 
+if TYPE_CHECKING:
+    from deploykit_serving.choice.measured import MeasuredVariants
+
 VERSION: Final = "1"
 INLINE_SECONDS: Final = 1e-3
 """A model whose estimated run is shorter runs on the event loop: handing it to a thread costs more than that saves."""
@@ -28,19 +31,22 @@ class Variant:
     """One runnable file of a bundle with its session.
 
     Attributes:
+        name: what requests call it; by default its name in the bundle.
         seconds: median of the warm-up's runs on one sample; infinite before the warm-up.
         elements: numbers in that sample's inputs.
+        header: tells with an answer that this variant gave it.
     """
 
     entry: VariantEntry
     session: Session
+    name: str = ""
     seconds: float = float("inf")
     elements: int = 1
+    header: tuple[bytes, bytes] = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """Its name in the bundle."""
-        return self.entry.name
+    def __post_init__(self) -> None:
+        self.name = self.name or self.entry.name
+        self.header = (b"deploykit-variant", self.name.encode())
 
     def is_quick(self, arrays: Arrays) -> bool:
         """Whether a run on these inputs should take less than a millisecond, if time grows with their size."""
@@ -50,32 +56,38 @@ class Variant:
 
 @dataclass
 class LoadedModel:
-    """A bundle that answers requests.
+    """A bundle, or a deployment of several bundles' variants, that answers requests.
 
     Attributes:
+        manifest: of the bundle; of a deployment the first variant's, with which the others agree in what is used.
         variants: by name; the first is the default.
         decoder: the bundle's, if it has one.
+        name: what it is served under; by default the bundle's own.
+        choice: for a deployment, what is known of its variants' latencies.
     """
 
     manifest: Manifest
     variants: Mapping[str, Variant]
     decoder: Decoder | None = None
+    name: str = ""
+    choice: MeasuredVariants | None = None
     gate: InputGate = field(init=False)
     default: Variant = field(init=False)
     metadata: bytes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.name = self.name or self.manifest.name
         self.gate = InputGate(self.signature)
         self.default = next(iter(self.variants.values()))
-        facts: dict[str, str | bool] = {"variants": ",".join(self.variants), "default_variant": self.default.name}
+        facts: dict[str, str | bool | float] = {
+            "variants": ",".join(self.variants),
+            "default_variant": self.default.name,
+        }
         if self.decoder is not None:
             facts["decoder"] = self.manifest.decoder
+        if self.choice is not None:
+            facts |= self.choice.facts()
         self.metadata = orjson.dumps(model_metadata(self.name, VERSION, self.signature, facts))
-
-    @property
-    def name(self) -> str:
-        """The name it is served under."""
-        return self.manifest.name
 
     @property
     def signature(self) -> Signature:
@@ -91,6 +103,10 @@ class LoadedModel:
         if not name:
             return self.default
         found = self.variants.get(name)
+        if found is None and self.choice is not None:
+            # The file's names are long; the bundle's own is enough where it means one of them.
+            meant = [variant for variant in self.variants.values() if variant.entry.name == name]
+            found = meant[0] if len(meant) == 1 else None
         if found is None:
             raise RequestFault(
                 f"model {self.name!r} has no variant {shown(name)}; there are: {', '.join(self.variants)}"
@@ -105,10 +121,14 @@ class LoadedModel:
             RequestFault: the variant takes one sample at a time and got several.
         """
         self.gate.check(arrays)
-        if variant.entry.dynamic_batch or not self.signature.batched:
+        if variant.entry.dynamic_batch:
             return
-        if (count := len(next(iter(arrays.values())))) != 1:
+        if (count := self.samples_in(arrays)) != 1:
             raise RequestFault(f"variant {variant.name!r} takes one sample at a time ({BATCH!r} 1), got {count}")
+
+    def samples_in(self, arrays: Arrays) -> int:
+        """Return how many samples checked inputs hold; one if nothing counts them."""
+        return len(next(iter(arrays.values()))) if self.signature.batched else 1
 
 
 def nearest_hint(name: str, known: Mapping[str, Any]) -> str:

@@ -21,16 +21,18 @@ class ServingSettings(BaseModel):
     """How a server behaves.
 
     Attributes:
-        bundles: absolute paths.
+        bundles: absolute paths, of deployment files too.
         host: address to listen on; local by default, because nothing here authenticates anybody.
         workers: processes; each loads every model.
         threads: threads a worker runs models on; fast models run on the event loop itself.
-        queue: requests that may wait for a thread in each worker; further ones are answered with 503.
+        queue: requests that may wait for a thread in each worker, and as many for a deployment; further ones are
+            answered with 503.
         max_body: bytes of a request's body, before and after decompression.
         body_timeout: seconds a caller may take to send a body.
         unproven: serve bundles whose proofs failed, which ``verify`` needs in order to prove them again.
         drain_timeout: seconds that requests in flight have at shutdown.
-        runtime: name of the registered runtime that executes the files.
+        runtime: name of the registered runtime that executes the bundles' files.
+        foreign_latencies: serve deployments by latencies that were measured on another host.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,7 @@ class ServingSettings(BaseModel):
     unproven: bool = False
     drain_timeout: int = Field(30, ge=0)
     runtime: str = REFERENCE
+    foreign_latencies: bool = False
 
     @classmethod
     def from_environment(cls) -> ServingSettings:

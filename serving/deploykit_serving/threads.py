@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from deploykit_serving.models import LoadedModel
 from deploykit_serving.protocol.faults import RequestFault
+from deploykit_serving.runtimes.cpu_threads import usable_threads
+from deploykit_serving.settings import ServingSettings
 
 ResultT = TypeVar("ResultT")
 
@@ -46,3 +49,14 @@ class Threads:
 
     def _leave(self, _: object) -> None:
         self._calls -= 1
+
+
+def lanes(settings: ServingSettings, models: Iterable[LoadedModel]) -> int:
+    """Return how many requests to deployments a worker runs at once.
+
+    As many as its share of the cores carries when each uses the threads it was measured with: were there more, none
+    would be as fast as measured.
+    """
+    widest = max((model.choice.widest for model in models if model.choice is not None), default=1)
+    share = usable_threads() // settings.workers
+    return max(1, min(settings.threads, share) // widest)

@@ -84,7 +84,7 @@ def test_profiles_follow_the_signature() -> None:
         outputs=(TensorSpec(name="y", shape=("batch",)),),
         dims={"batch": Dim(max=16), "height": Dim(min=32, max=2048, multiple=32)},
     )
-    profile = tensorrt_engine._profile(signature, {"height": (64, 96, 128)})
+    profile = tensorrt_engine.profile_of(signature, {"height": (64, 96, 128)})
     assert profile == {"x": [[1, 3, 64, 8], [8, 3, 96, 8], [16, 3, 128, 8]]}
     low, usual, high = tensorrt_engine._bounds(signature, "height")
     assert low <= usual <= high

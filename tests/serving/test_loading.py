@@ -123,7 +123,9 @@ def test_nothing_is_left_running(bundles: list[Path]) -> None:
         found = set()
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if b"DeploykitServer" in (process / "cmdline").read_bytes():
+                # Only servers of these bundles: others may come and go on this machine meanwhile.
+                ours = os.fsencode(bundles[0]) in (process / "environ").read_bytes()
+                if ours and b"DeploykitServer" in (process / "cmdline").read_bytes():
                     found.add(process.name)
         return found
 

@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from deploykit.bundle import Bundle
 from deploykit.errors import ServingError
+from deploykit.making import make_runtime
 from deploykit.manifest import VariantEntry
 from deploykit_serving.profiling.closed_loop import Call, collector_off, feed, settle
 from deploykit_serving.profiling.interleaved import Pairs, interleave
 from deploykit_serving.profiling.sample_inputs import SampleInputs
 from deploykit_serving.profiling.schema import Comparison, Profile
 from deploykit_serving.profiling.statistics import Ratio
-from deploykit_serving.runtimes import RuntimeOptions, Session, open_session
+from deploykit_serving.runtimes import REFERENCE, RuntimeOptions, Session, open_variant
 
-TARGET: Final = "onnxruntime"
 COMPARED_BATCHES: Final = (1, 64)
 _WARM_UP: Final = 0.3
 
 
 class LoadedVariants:
-    """The variants of a bundle that ONNX Runtime runs, opened once, with inputs for them.
+    """The variants of a bundle that a runtime runs, opened once, with inputs for them.
+
+    Args:
+        threads: inside one operator.
+        runtime: name of a registered one.
+        names: of the variants to open; by default all.
 
     Raises:
-        ServingError: there is none, or the runtime refuses one.
+        ServingError: there is none, or the runtime cannot run here or refuses one.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, *, runtime: str = REFERENCE, names: Sequence[str] | None = None
+    ) -> None:
         # One stream has nobody to take turns with, so spinning threads cost nothing and answer soonest.
         options = RuntimeOptions(threads=threads, spin=True)
         self.bundle = bundle
         self.threads = threads
         self.inputs = SampleInputs(bundle)
-        self.entries = tuple(entry for entry in bundle.manifest.variants if TARGET in entry.targets)
+        runnable = variants_for(bundle, runtime)
+        self.entries = tuple(entry for entry in runnable if names is None or entry.name in names)
         if not self.entries:
-            targets = sorted({target for entry in bundle.manifest.variants for target in entry.targets})
-            raise ServingError(f"{bundle.path}: no variant for {TARGET!r}; its variants are for {', '.join(targets)}")
+            raise no_variant(bundle, runtime)
         self.sessions: Mapping[str, Session] = {
-            entry.name: open_session(bundle.read(entry.file), options=options) for entry in self.entries
+            entry.name: open_variant(bundle, entry, runtime, options) for entry in self.entries
         }
 
     @property
@@ -70,6 +77,23 @@ class LoadedVariants:
             reason = str(error).splitlines()[0][:300]
             raise ServingError(f"variant {entry.name!r} fails at batch {batch}: {reason}") from error
         return run
+
+
+def variants_for(bundle: Bundle, runtime: str) -> tuple[VariantEntry, ...]:
+    """Return the variants of a bundle that are written for a runtime, whether it can run here or not.
+
+    Raises:
+        UnknownNameError: no such runtime.
+    """
+    targets = make_runtime(runtime).targets
+    return tuple(entry for entry in bundle.manifest.variants if set(targets) & set(entry.targets))
+
+
+def no_variant(bundle: Bundle, runtime: str) -> ServingError:
+    """Return the error that says what a bundle's variants are for instead."""
+    wanted = " or ".join(repr(target) for target in make_runtime(runtime).targets)
+    targets = sorted({target for entry in bundle.manifest.variants for target in entry.targets})
+    return ServingError(f"{bundle.path}: no variant for {wanted}; its variants are for {', '.join(targets)}")
 
 
 def compared_batches(

@@ -185,6 +185,8 @@ class VariantProfile(_Part):
         runtime_version: of the runtime, see :meth:`deploykit.Runtime.version`; under another one the profile is stale.
         stopped: why the sweep ended.
         failure: how it crashed, hung or was refused, so that it has no or not all points; else empty.
+        uncompared: why a hard variant has no or not all comparisons with the float baseline; else empty.
+        created: when it was measured; a profile may hold entries of several calls.
     """
 
     variant: str
@@ -200,6 +202,8 @@ class VariantProfile(_Part):
     memory: Memory | None = None
     energy: Energy | None = None
     layers: Layers | None = None
+    uncompared: str = ""
+    created: str = ""
 
     @property
     def name(self) -> str:
@@ -218,6 +222,7 @@ class Comparison(_Part):
     Attributes:
         ratio: baseline's time over variant's time, median of the pairs; above 1 the variant is faster.
         block: calls a block; two blocks make a pair.
+        p: chance of a difference at least as large if both were the same, two-sided; ``None`` if it was not tested.
     """
 
     variant: str
@@ -230,6 +235,7 @@ class Comparison(_Part):
     high: float
     pairs: int
     block: int
+    p: float | None = None
 
     @property
     def verdict(self) -> Literal["faster", "slower", "no difference"]:
@@ -246,7 +252,11 @@ class Comparison(_Part):
     def sentence(self) -> str:
         """Say it plainly."""
         interval = f"95 % interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
-        who = f"{self.variant} at batch {self.batch}"
+        if self.p is not None:
+            interval += ", p < 0.0001" if self.p < 1e-4 else f", p = {self.p:.2g}"
+        usual = (self.runtime, self.threads) == ("onnxruntime-cpu", 1)
+        where = "" if usual else f" in {self.runtime} with {self.threads} thread(s)"
+        who = f"{self.variant} at batch {self.batch}{where}"
         match self.verdict:
             case "faster":
                 return f"{who} is {self.ratio:.2f} times as fast as {self.baseline} ({interval})"

@@ -123,6 +123,17 @@ def samples_needed(q: float, over: int = 0, confidence: float = EARLY_STOPPING_C
     return high
 
 
+def largest_supported(count: int) -> float:
+    """Return the highest percentile, as a share, that ``count`` samples support: 459 support 0.99 and nothing above.
+
+    Raises:
+        ValueError: fewer than one sample.
+    """
+    if count < 1:
+        raise ValueError(f"wanted at least 1 sample, got {count}")
+    return float((1.0 - EARLY_STOPPING_CONFIDENCE) ** (1.0 / count))
+
+
 def paired_ratio(baseline: NDArray[Any], variant: NDArray[Any], confidence: float = CONFIDENCE) -> Ratio:
     """Compare two series that were measured in turns, pair by pair.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deploykit.signature import Signature
 from deploykit_serving.protocol.binary_tensors import binary_size, read_binary_tensor
+from deploykit_serving.protocol.budget import PARAMETER, budget_parameter
 from deploykit_serving.protocol.datatypes import numpy_dtype
 from deploykit_serving.protocol.faults import RequestFault, shown
 from deploykit_serving.protocol.json_document import parse_object
@@ -41,6 +42,7 @@ class InferRequest:
         decode: whether the bundle's decoder is applied to the outputs.
         outputs: what was asked for by name; empty for all.
         binary: whether outputs without a wish of their own are sent as binary data.
+        budget_ms: milliseconds within which the answer shall be ready; ``None`` if the body names no budget.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -49,6 +51,7 @@ class InferRequest:
     decode: bool = False
     outputs: tuple[OutputWish, ...] = ()
     binary: bool = False
+    budget_ms: float | None = None
 
 
 def parse_infer_request(body: bytes, header_length: int | None, signature: Signature) -> InferRequest:
@@ -83,7 +86,9 @@ def parse_infer_request(body: bytes, header_length: int | None, signature: Signa
         offset += tensor.size
     if offset != len(body):
         raise RequestFault(f"the body has {len(body) - offset} bytes more than the inputs' 'binary_data_size' say")
-    return InferRequest(inputs, header.id, header.variant, header.decode, header.outputs, header.binary)
+    return InferRequest(
+        inputs, header.id, header.variant, header.decode, header.outputs, header.binary, header.budget_ms
+    )
 
 
 class _Tensor(NamedTuple):
@@ -105,17 +110,19 @@ class _Header(NamedTuple):
     decode: bool
     outputs: tuple[OutputWish, ...]
     binary: bool
+    budget_ms: float | None
 
 
 def _read_header(text: bytes) -> _Header:
     document = parse_object(text)
     identity = _identity(document.get("id"))
-    variant, decode, binary = "", False, False
+    variant, decode, binary, budget_ms = "", False, False, None
     if (parameters := document.get("parameters")) is not None:
-        variant, decode, binary = _read_parameters(_flat(parameters, "the request"))
+        variant, decode, binary, budget_ms = _read_parameters(_flat(parameters, "the request"))
     tensors = _read_tensors(document.get("inputs"))
     outputs = document.get("outputs")
-    return _Header(tensors, identity, variant, decode, _wishes(outputs, binary) if outputs else (), binary)
+    wishes = _wishes(outputs, binary) if outputs else ()
+    return _Header(tensors, identity, variant, decode, wishes, binary, budget_ms)
 
 
 # Callers send the same header with other numbers behind it over and over.
@@ -146,8 +153,8 @@ def _boolean(parameters: dict[str, Any], name: str, where: str, default: bool) -
     return value
 
 
-def _read_parameters(parameters: dict[str, Any]) -> tuple[str, bool, bool]:
-    """Return variant, decode and binary."""
+def _read_parameters(parameters: dict[str, Any]) -> tuple[str, bool, bool, float | None]:
+    """Return variant, decode, binary and the budget in milliseconds."""
     binary = _boolean(parameters, "binary_data_output", "the request", False)
     decode = _boolean(parameters, "decode", "the request", False)
     variant = parameters.get("variant", "")
@@ -155,7 +162,8 @@ def _read_parameters(parameters: dict[str, Any]) -> tuple[str, bool, bool]:
         raise RequestFault(f"parameter 'variant' must be a variant's name, got {shown(variant)}")
     if parameters.get("sequence_id"):
         raise RequestFault("parameter 'sequence_id': the models here keep no state; leave it out")
-    return variant, decode, binary
+    budget_ms = budget_parameter(parameters[PARAMETER]) if PARAMETER in parameters else None
+    return variant, decode, binary, budget_ms
 
 
 def _read_tensors(inputs: object) -> list[_Tensor]:

@@ -16,12 +16,12 @@ def server_metadata() -> dict[str, Any]:
 
 
 def model_metadata(
-    name: str, version: str, signature: Signature, parameters: Mapping[str, str | bool]
+    name: str, version: str, signature: Signature, parameters: Mapping[str, str | bool | float]
 ) -> dict[str, Any]:
     """Return the answer to ``GET /v2/models/{name}``; free dimensions are -1.
 
     Args:
-        parameters: flat facts beside the protocol's own: the variants and the decoder.
+        parameters: flat facts beside the protocol's own: the variants, the decoder, what a deployment rests on.
     """
     return {
         "name": name,

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from deploykit.runtime import RuntimeOptions, Session
-from deploykit_serving.runtimes.opening import REFERENCE, open_session
+from deploykit_serving.runtimes.opening import REFERENCE, open_session, open_variant
 
-__all__ = ["REFERENCE", "RuntimeOptions", "Session", "open_session"]
+__all__ = ["REFERENCE", "RuntimeOptions", "Session", "open_session", "open_variant"]

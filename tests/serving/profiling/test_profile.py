@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,22 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.bundle import Bundle, open_bundle
+from deploykit.bundle import Bundle
 from deploykit.bundle_writer import extend_bundle
-from deploykit.errors import BundleError, ConfigError, ServingError
+from deploykit.errors import ConfigError, ServingError
 from deploykit_serving.profiling.comparison import compare_with_baseline, faster_variants
+from deploykit_serving.profiling.histogram import Histogram
 from deploykit_serving.profiling.host import fingerprint
 from deploykit_serving.profiling.profile import ProfileOptions, measure_bundle, profile_bundle
-from deploykit_serving.profiling.recorded import read_profile, recorded_hosts
-from deploykit_serving.profiling.schema import Comparison, Profile, profile_file
+from deploykit_serving.profiling.recorded import read_profile
+from deploykit_serving.profiling.schema import Comparison, Profile
 from tests.serving.profiling.tiny_bundles import slow_sum_model, sum_model, write_tiny
 
-SHORT = ProfileOptions(seconds=0.6, largest_batch=4)
+SHORT = ProfileOptions(seconds=0.3, largest_batch=4, brief=True, canary=False)
 HERE = fingerprint().id
-
-
-def _bytes(bundle: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(bundle)): path.read_bytes() for path in sorted(bundle.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
@@ -37,7 +32,9 @@ def bundle(tmp_path: Path) -> Bundle:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     path = tmp_path_factory.mktemp("measured") / "tiny.bundle"
     write_tiny(path, baseline=slow_sum_model())
-    return read_profile(profile_bundle(path, ProfileOptions(seconds=1.5, largest_batch=4)), HERE)
+    return read_profile(
+        profile_bundle(path, ProfileOptions(seconds=0.8, largest_batch=4, brief=True, canary=False)), HERE
+    )
 
 
 def test_profile_holds_every_variant_with_its_sweep(measured: Profile) -> None:
@@ -66,6 +63,15 @@ def test_throughput_and_median_tell_the_same_story(measured: Profile) -> None:
     assert median is not None
     assert median.value_ms is not None
     assert point.throughput == pytest.approx(point.batch * 1000 / median.value_ms, rel=0.8)
+
+
+def test_an_entry_says_when_and_with_what_it_was_measured(measured: Profile) -> None:
+    for entry in measured.variants:
+        assert entry.runtime == "onnxruntime-cpu"
+        assert entry.runtime_version.startswith("onnxruntime ")
+        assert entry.created == measured.created
+        assert entry.failure == entry.uncompared == ""
+        assert (entry.cold_start, entry.memory, entry.energy, entry.layers) == (None, None, None, None)
 
 
 def test_faster_variant_is_told_from_a_slower_one(tmp_path: Path) -> None:
@@ -112,7 +118,7 @@ def test_a_file_for_batch_one_is_not_swept(tmp_path: Path) -> None:
 
 def test_p99_of_few_calls_is_refused_with_the_count_needed(tmp_path: Path) -> None:
     slow = write_tiny(tmp_path / "slow.bundle", hard=slow_sum_model(products=60, width=1024), largest=1)
-    found = measure_bundle(slow, ProfileOptions(seconds=0.2, largest_batch=1))
+    found = measure_bundle(slow, ProfileOptions(seconds=0.2, largest_batch=1, brief=True, canary=False))
     entry = found.variants[0].points[0].percentile(0.99)
     assert entry is not None
     assert entry.samples < 459
@@ -121,77 +127,42 @@ def test_p99_of_few_calls_is_refused_with_the_count_needed(tmp_path: Path) -> No
     assert entry.high_ms is None
 
 
-def test_profile_is_kept_by_host_and_leaves_foreign_ones_alone(bundle: Bundle) -> None:
-    profile = measure_bundle(bundle, SHORT)
-    foreign = profile.model_copy(update={"host": profile.host.model_copy(update={"id": "0" * 12})})
-    data = foreign.model_dump_json().encode()
-    extend_bundle(bundle, {profile_file("0" * 12): data})
-    only_foreign = open_bundle(bundle.path)
-    with pytest.raises(BundleError, match=rf"no profile of host {HERE} \(profiles of: 000000000000\); run: deploykit"):
-        read_profile(only_foreign, HERE)
-    written = profile_bundle(bundle.path, SHORT)
-    assert sorted(recorded_hosts(written)) == sorted([HERE, "0" * 12])
-    assert written.read(profile_file("0" * 12)) == data
-    assert read_profile(written, HERE).host.id == HERE
+def test_a_model_that_fails_is_marked_and_the_others_are_measured(tmp_path: Path) -> None:
+    bundle = write_tiny(tmp_path / "bad.bundle", hard=sum_model("another_input"), baseline=sum_model())
+    profile = read_profile(profile_bundle(bundle.path, SHORT), HERE)
+    bad, good = profile.of("hard"), profile.of("float")
+    assert bad is not None
+    assert good is not None
+    assert bad.points == ()
+    assert bad.failure.startswith("variant 'hard' fails at batch 1: ")
+    assert bad.uncompared.startswith("hard failed before: variant 'hard' fails")
+    assert [point.batch for point in good.points] == [1, 2, 4]
+    assert profile.comparisons == ()
 
 
-def test_a_profile_under_another_hosts_name_is_refused(bundle: Bundle) -> None:
-    data = measure_bundle(bundle, SHORT).model_dump_json().encode()
-    written = extend_bundle(bundle, {profile_file("0" * 12): data})
-    with pytest.raises(BundleError, match=f"was taken on host {HERE}, not 000000000000"):
-        read_profile(written, "0" * 12)
+def test_points_hold_a_histogram_and_blocks_of_the_same_calls(measured: Profile) -> None:
+    for entry in measured.variants:
+        for point in entry.points:
+            histogram = Histogram.decode(point.histogram)
+            assert histogram.count == point.calls
+            median = point.percentile(0.5)
+            assert median is not None
+            assert median.value_ms is not None
+            assert histogram.percentile(0.5) / 1e6 == pytest.approx(median.value_ms, rel=2e-3)
+            assert len(point.blocks_ms) == min(50, point.calls // 5)
+            assert min(point.blocks_ms) <= median.value_ms <= max(point.blocks_ms)
+            assert point.rejected is None
 
 
-def test_a_profile_of_an_older_file_is_stale(bundle: Bundle) -> None:
-    written = profile_bundle(bundle.path, SHORT)
-    changed = extend_bundle(written, {"models/hard.onnx": slow_sum_model(products=2)})
-    with pytest.raises(BundleError, match="stale: variant 'hard' has changed since"):
-        read_profile(changed, HERE)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"version": 99}, "has version 99; this deploykit reads 2"), ({"surprise": 1}, "is not valid: surprise")],
-)
-def test_a_profile_of_another_kind_is_refused(bundle: Bundle, change: dict[str, int], message: str) -> None:
-    content = json.loads(measure_bundle(bundle, SHORT).model_dump_json()) | change
-    written = extend_bundle(bundle, {profile_file(HERE): json.dumps(content).encode()})
-    with pytest.raises(BundleError, match=message):
-        read_profile(written, HERE)
-
-
-def test_an_interrupted_profile_leaves_the_bundle_as_it_was(bundle: Bundle) -> None:
-    before = _bytes(bundle.path)
-
-    def interrupt(what: str, done: float) -> None:
-        if done > 0.5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        profile_bundle(bundle.path, SHORT, report=interrupt)
-    assert _bytes(bundle.path) == before
-
-
-def test_a_killed_profile_leaves_the_bundle_as_it_was(bundle: Bundle) -> None:
-    before = _bytes(bundle.path)
-    script = (
-        "import os, signal, sys; from pathlib import Path;"
-        "from deploykit_serving.profiling.profile import ProfileOptions, profile_bundle;"
-        "kill = lambda what, done: done < 1 or os.kill(os.getpid(), signal.SIGKILL);"
-        "profile_bundle(Path(sys.argv[1]), ProfileOptions(seconds=0.3, largest_batch=2), report=kill)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(bundle.path)], check=False)
-    assert done.returncode == -9
-    assert _bytes(bundle.path) == before
-    assert open_bundle(bundle.path).names("profiles") == []
-
-
-def test_a_model_that_fails_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    bundle = write_tiny(tmp_path / "bad.bundle", hard=sum_model("another_input"))
-    before = _bytes(bundle.path)
-    with pytest.raises(ServingError, match=r"variant 'hard' fails at batch 1: "):
-        profile_bundle(bundle.path, SHORT)
-    assert _bytes(bundle.path) == before
+def test_several_streams_and_open_loops_are_points_of_their_own(tmp_path: Path) -> None:
+    bundle = write_tiny(tmp_path / "tiny.bundle", hard=slow_sum_model(), largest=1)
+    options = ProfileOptions(seconds=1.0, streams=(2,), loads=(0.1, 0.3), brief=True, canary=False)
+    entry = measure_bundle(bundle, options).variants[0]
+    assert entry.failure == ""
+    loads = [point.load for point in entry.points]
+    capacity = entry.points[1].throughput
+    assert [(load.kind, load.streams) for load in loads] == [("closed", 1), ("closed", 2), ("open", 2), ("open", 2)]
+    assert [load.rate for load in loads[2:]] == [pytest.approx(share * capacity, rel=1e-3) for share in (0.1, 0.3)]
 
 
 def test_a_bundle_without_a_file_for_this_runtime_is_refused(bundle: Bundle) -> None:
@@ -210,26 +181,17 @@ def test_a_bundle_without_a_file_for_this_runtime_is_refused(bundle: Bundle) -> 
         ({"seconds": float("nan")}, "seconds must be above 0, got nan"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"largest_batch": -1}, "largest_batch must be at least 1, got -1"),
+        ({"limit": 0}, "limit must be above 0, got 0"),
+        ({"streams": (1, 0)}, "streams must be at least 1, got 0"),
+        ({"runtimes": ()}, "runtimes is empty"),
+        ({"loads": (1.0,)}, "a load is a share of the capacity between 0 and 1, got 1"),
+        ({"percentiles": (99.0,)}, "a percentile is given as a share inside .*, 0.99 for p99; got 99"),
+        ({"percentiles": (0.999,), "calls": 4602}, "p99.9 takes at least 4603 calls and calls is 4602"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ProfileOptions(**settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("as_json", [True, False])
-def test_the_command_prints_what_it_wrote(bundle: Bundle, as_json: bool) -> None:
-    script = "from deploykit.cli.main import run; run()"
-    arguments = [str(bundle.path), "--seconds", "0.5", "--largest-batch", "2", *(["--json"] if as_json else [])]
-    command = [sys.executable, "-c", script, "profile", *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
-    written = read_profile(open_bundle(bundle.path), HERE)
-    if as_json:
-        assert Profile.model_validate_json(done.stdout) == written
-        return
-    assert "samples/s" in done.stdout
-    assert "[low, high]: 95 % interval" in done.stdout
-    assert written.comparisons[0].sentence() in done.stdout.replace("\n", " ")
 
 
 def test_profiling_imports_no_torch() -> None:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from deploykit_serving.profiling.statistics import (
     binomial_cdf,
+    largest_supported,
     paired_ratio,
     percentile,
     samples_needed,
@@ -91,6 +92,42 @@ def test_interval_covers_the_truth_as_often_as_it_says(q: float) -> None:
     over = sum(truth > run.bound for run in runs if run.bound is not None)
     assert hits / len(runs) > 0.93  # 95 % less three standard errors
     assert over / len(runs) < 0.025  # 1 % and three standard errors
+
+
+def test_interval_and_bound_of_the_thousandth_cover_the_truth() -> None:
+    random = np.random.default_rng(2)
+    runs = [percentile(random.lognormal(size=6000), 0.999) for _ in range(300)]
+    truth = stats.lognorm.ppf(0.999, 1.0)
+    hits = sum(run.low <= truth <= run.high for run in runs if run.low is not None and run.high is not None)
+    over = sum(truth > run.bound for run in runs if run.bound is not None)
+    assert hits / len(runs) > 0.91  # 95 % less three standard errors
+    assert over / len(runs) < 0.028
+
+
+@given(times=st.lists(st.integers(1, 10**9), min_size=1, max_size=60), repeat=st.integers(80, 120))
+@settings(max_examples=20, deadline=None)
+def test_any_percentile_is_numpys(times: list[int], repeat: int) -> None:
+    sample = np.array(times * repeat)
+    for q in (0.5, 0.9, 0.999):
+        found = percentile(sample, q)
+        if len(sample) >= found.needed:
+            assert found.value == np.quantile(sample, q, method="inverted_cdf")
+        else:
+            assert found.value is None
+
+
+@given(count=st.integers(1, 20_000))
+@settings(deadline=None)
+def test_the_largest_percentile_a_count_supports_is_the_last_that_needs_no_more(count: int) -> None:
+    share = largest_supported(count)
+    assert samples_needed(share * (1 - 1e-9)) <= count
+    assert samples_needed(share + (1 - share) * 1e-6) > count
+
+
+def test_459_samples_support_the_99th_percentile_and_458_do_not() -> None:
+    assert largest_supported(459) >= 0.99 > largest_supported(458)
+    with pytest.raises(ValueError, match="at least 1 sample, got 0"):
+        largest_supported(0)
 
 
 @pytest.mark.parametrize(("q", "needed"), [(0.5, 7), (0.9, 44), (0.99, 459), (0.999, 4603)])

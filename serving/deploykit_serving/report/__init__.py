@@ -1,0 +1,1 @@
+"""What bundles prove and cost, as one page that opens offline, and two of them side by side. Imports no runtime."""
