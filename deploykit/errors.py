@@ -68,7 +68,7 @@ _EXTRA_OF: Final = {
     **dict.fromkeys(
         ("torch", "onnx", "onnxscript", "safetensors", "lightning_fabric", "sklearn", "torch_pruning"), "export"
     ),
-    **dict.fromkeys(("bentoml", "onnxruntime", "orjson", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    **dict.fromkeys(("bentoml", "hdrh", "onnxruntime", "orjson", "prometheus_client", "starlette", "uvicorn"), "serve"),
     **dict.fromkeys(("PIL", "cv2", "pyclipper", "skimage"), "text"),
     "openvino": "openvino",
     "tensorrt": "tensorrt",

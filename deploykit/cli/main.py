@@ -1,7 +1,7 @@
 """The ``deploykit`` command: puts the verbs together and turns errors into messages and exit codes.
 
-Exit codes: 0 done · 1 something to mend, said in one message · 2 wrong usage · 3 a proof failed · 4 nothing meets the
-budget · 130 interrupted.
+Exit codes: 0 done · 1 something to mend, said in one message · 2 wrong usage · 3 a proof failed or slower than
+allowed · 4 nothing meets the budget · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from deploykit.cli.plugin_verbs import add_plugin_verbs
 from deploykit.errors import DeploykitError, MissingExtraError
 
 _EPILOG: Final = (
-    "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed, 4 nothing meets the budget, "
-    "130 interrupted."
+    "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed or slower than allowed, "
+    "4 nothing meets the budget, 130 interrupted."
 )
 _EXTRA_ARGUMENTS: Final = {"allow_extra_args": True, "ignore_unknown_options": True}
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from deploykit.errors import DeploykitError, MissingExtraError, ServingError
+from deploykit_serving.parent_process import end_with
 from deploykit_serving.settings import PARENT, VARIABLE, ServingSettings
 
 _IDENTIFIER: Final = "deploykit_serving.service:DeploykitServer"
@@ -91,7 +92,7 @@ def running(bundles: Sequence[Path | str], *, timeout: float = 60.0, **further: 
     # A file, not a pipe: a pipe nobody reads fills up and stops the server.
     with tempfile.TemporaryFile(prefix="deploykit-serving-", suffix=".log") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploykit_serving.launch", settings.model_dump_json()],
+            [sys.executable, "-m", "deploykit_serving.launch", settings.model_dump_json(), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -207,7 +208,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _main() -> int:
     parser = argparse.ArgumentParser(description="Serve bundles; settings as JSON.")
     parser.add_argument("settings")
-    settings = ServingSettings.model_validate_json(parser.parse_args().settings)
+    parser.add_argument("parent", type=int, help="The process to end with, by number.")
+    arguments = parser.parse_args()
+    settings = ServingSettings.model_validate_json(arguments.settings)
+    if not end_with(arguments.parent):
+        return 1
     try:
         fields = settings.model_dump(exclude={"bundles"})
         serve(settings.bundles, **fields)

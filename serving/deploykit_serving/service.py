@@ -6,10 +6,8 @@ behind it is private.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import sys
 from typing import Any
 
@@ -22,11 +20,11 @@ from deploykit_serving.catalogue import Catalogue
 from deploykit_serving.connection import use_connections
 from deploykit_serving.front import Front
 from deploykit_serving.metrics import Metrics
+from deploykit_serving.parent_process import end_with
 from deploykit_serving.settings import PARENT, ServingSettings
 
 _SETTINGS = ServingSettings.from_environment()
 _CATALOGUE = Catalogue()
-_PR_SET_PDEATHSIG = 1
 
 
 class DeploykitService(Service):  # type: ignore[misc]
@@ -67,9 +65,6 @@ def _quiet_access_log() -> None:
 
 def _end_with_parent() -> None:
     """Ask Linux to end this worker when the process that watches it dies, so that no worker is left behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        # It may have died while this worker was starting, before there was anybody to be told.
-        parent = os.environ.get(PARENT)
-        if parent is not None and os.getppid() != int(parent):
-            sys.exit("the process that started this worker is gone")
+    parent = os.environ.get(PARENT)
+    if parent is not None and not end_with(int(parent)):
+        sys.exit("the process that started this worker is gone")

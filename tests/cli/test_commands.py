@@ -119,7 +119,10 @@ def test_wrong_usage_ends_with_two(call: Call, arguments: tuple[str, ...]) -> No
 def test_help_names_every_verb_and_the_exit_codes(call: Call) -> None:
     code, out, _ = call("--help")
     assert code == 0
-    verbs = ("methods", "plugins", "train", "harden", "export", "verify", "profile", "serve", "inspect", "demo")
+    verbs = (
+        "methods", "plugins", "train", "harden", "export", "verify", "profile", "select", "serve", "inspect", "demo",
+        "runtimes", "report", "compare",
+    )  # fmt: skip
     for word in (*verbs, "Exit codes: 0 done, 1 something to mend, 2 wrong usage, 3 a proof failed"):
         assert word in out
 

@@ -6,7 +6,6 @@ It says what it does and what it found through the descriptor, one message a lin
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -14,12 +13,12 @@ from typing import Final
 
 from deploykit.bundle import open_bundle
 from deploykit.errors import DeploykitError
+from deploykit_serving.parent_process import end_with
 from deploykit_serving.profiling.closed_loop import collector_off
 from deploykit_serving.profiling.comparing_job import compare_job
 from deploykit_serving.profiling.job import Job, Message
 from deploykit_serving.profiling.sweep_job import details_job, sweep_job
 
-_PR_SET_PDEATHSIG: Final = 1
 _JOBS: Final = {"sweep": sweep_job, "details": details_job, "compare": compare_job}
 
 
@@ -40,7 +39,8 @@ class Speaker:
 
 def main(descriptor: int, parent: int) -> None:
     """Do a job; a fault that can be said in words is said in the last message."""
-    _end_with(parent)
+    if not end_with(parent, by=signal.SIGKILL):
+        os._exit(1)
     say = Speaker(descriptor)
     job = Job.model_validate_json(sys.stdin.buffer.read())
     try:
@@ -55,14 +55,6 @@ def main(descriptor: int, parent: int) -> None:
         say(Message(fault=f"{type(error).__name__}: {first[:300]}"))
     else:
         say(Message(finished=True))
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process with the one that started it, even if that is killed and this one hangs."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 if __name__ == "__main__":

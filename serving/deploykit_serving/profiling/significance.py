@@ -96,7 +96,8 @@ def compare_runs(
     Args:
         baseline, variant: ``blocks_ms`` of the two runs, in order; lengths may differ.
         between_runs: by how much, as a share, the median of one run scatters around that of all runs of the same
-            thing (standard deviation). 1 % is what gated runs on one machine showed; without the canary take more.
+            thing (standard deviation). 1 % is our assumption for gated runs on one machine; without the canary
+            take more.
 
     Raises:
         ValueError: a run has fewer than 8 blocks, a time is not above 0, or ``between_runs`` is negative.

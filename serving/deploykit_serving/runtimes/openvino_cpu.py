@@ -59,6 +59,8 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": str(options.threads),
             # Where a CPU has bfloat16, OpenVINO would use it without being asked.
             "INFERENCE_PRECISION_HINT": "f32",
+            # It would round activations to int8 before products with packed weights, unasked as well.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
         }
         try:
             read = core.read_model(model, b"")
