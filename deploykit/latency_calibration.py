@@ -49,26 +49,38 @@ class Calibration:
 def calibrate(predicted: Sequence[float], measured: Sequence[Entry]) -> Calibration:
     """Take one ratio from whole networks that were measured as they will run.
 
+    Networks that were never measured at rest are left out.
+
     Args:
-        predicted: microseconds, by a table.
-        measured: the same networks.
+        predicted: microseconds, by a table, above 0.
+        measured: the same networks; medians above 0.
 
     Raises:
-        LatencyTableError: there are fewer than eight; or they are too noisy, so that the ratio would make a good table
-            worse (measured: an error of 2.7 % became 8.0 %).
+        LatencyTableError: there are fewer than eight, all in all or measured at rest; a time is not above 0; or they
+            are too noisy, so that the ratio would make a good table worse (measured: an error of 2.7 % became 8.0 %).
     """
     _same_length(predicted, measured, NETWORKS, "a calibration")
-    restless = sum(not entry.at_rest for entry in measured)
-    noise = float(np.median([_SIGMA * entry.mad_us / entry.median_us for entry in measured]))
-    if restless * 2 > len(measured) or noise > NOISE:
+    for place, (guess, entry) in enumerate(zip(predicted, measured, strict=True)):
+        if not (guess > 0 and entry.median_us > 0):
+            raise LatencyTableError(
+                f"network {place} is predicted to take {guess:g} us and was measured to take {entry.median_us:g} us; "
+                "both must be above 0: give times of whole networks, not differences"
+            )
+    rested = [pair for pair in zip(predicted, measured, strict=True) if pair[1].at_rest]
+    if len(rested) < NETWORKS:
+        raise LatencyTableError(
+            f"a calibration takes at least {NETWORKS} networks measured at rest, and {len(measured) - len(rested)} of "
+            f"{len(measured)} never were; measure again on a machine where nothing else runs"
+        )
+    sums, times = np.array([guess for guess, _ in rested], dtype=np.float64), _medians([entry for _, entry in rested])
+    noise = float(np.median([_SIGMA * entry.mad_us / entry.median_us for _, entry in rested]))
+    if noise > NOISE:
         raise LatencyTableError(
             f"these networks are too noisy to calibrate with: samples of one network spread by {noise:.1%} (at most "
-            f"{NOISE:.0%} is taken), and {restless} of {len(measured)} were never measured at rest; measure again on a "
-            "machine where nothing else runs"
+            f"{NOISE:.0%} is taken); measure again on a machine where nothing else runs"
         )
-    ratios = np.array([entry.median_us for entry in measured]) / np.asarray(predicted, dtype=np.float64)
-    ratio = float(np.median(ratios))
-    return Calibration(ratio, len(measured), safety_margin(np.asarray(predicted) * ratio, _medians(measured)))
+    ratio = float(np.median(times / sums))
+    return Calibration(ratio, len(rested), safety_margin(sums * ratio, times))
 
 
 def safety_margin(predicted: ArrayLike, measured: ArrayLike, q: float = 0.95) -> float:

@@ -50,11 +50,15 @@ def append_table(path: Path, table: LatencyTable) -> None:
     The file is replaced in one step: a crash leaves the old one. Of two programs that write at the same time one loses.
 
     Raises:
-        LatencyTableError: what is there is no latency table, or it cannot be written; or the table is labelled foreign.
+        LatencyTableError: what is there is no latency table, or it cannot be read or written; or the table is labelled
+            foreign.
     """
     if table.foreign:
         raise LatencyTableError(f"a table that was {table.foreign} is not written again; copy its file instead")
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        old = _read(path)
+    except FileNotFoundError:
+        old = ""
     _parse(old, path)
     name = table.environment.id
     records: list[_AnyRecord] = [_EnvironmentRecord(environment=table.environment, canary_us=table.canary_us)]
@@ -76,8 +80,8 @@ def open_table(path: Path, environment: Environment, *, allow_foreign: bool = Fa
         LatencyTableError: the file is not there or is no latency table; or it holds other environments only.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
+        text = _read(path)
+    except FileNotFoundError as error:
         raise LatencyTableError(f"{path}: cannot be read: {error.strerror}; {HOW_TO_MEASURE}") from error
     tables = _tables(_parse(text, path), path)
     if environment.id in tables:
@@ -93,6 +97,20 @@ def open_table(path: Path, environment: Environment, *, allow_foreign: bool = Fa
         )
     table.foreign = f"measured in another environment: {foreign}"
     return table
+
+
+def _read(path: Path) -> str:
+    """Return what a file holds; that it is not there is for the caller to judge."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LatencyTableError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LatencyTableError(
+            f"{path}: this is no latency table: byte {error.start} is not UTF-8; give a file of JSON lines"
+        ) from error
 
 
 def _parse(text: str, path: Path) -> list[_AnyRecord]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_PIPED = 240
+
 
 def print_json(content: Any) -> None:
     """Print one JSON document."""
@@ -25,7 +27,11 @@ def print_table(
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    Console(soft_wrap=False).print(table)
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        # Whoever reads a pipe searches it for names, which must not be broken; 80 columns are nobody's width there.
+        console.width = max(console.width, _PIPED)
+    console.print(table)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -74,7 +74,7 @@ def profile(
             streams=tuple(streams or (1,)),
             loads=tuple(load or ()),
             http=http,
-            percentiles=_percentiles(percentile or _DEFAULTS[2]),
+            percentiles=_percentiles(percentile or [], calls),
             calls=calls,
             canary=canary,
             brief=brief,
@@ -149,7 +149,11 @@ def _threads(given: list[str] | tuple[str, ...]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def _percentiles(given: list[str] | tuple[str, ...]) -> tuple[float, ...]:
+def _percentiles(given: list[str], calls: int) -> tuple[float, ...]:
+    """Return what was asked for beside the usual ones, which a later `select` may need, as far as the calls reach."""
+    from deploykit_serving.profiling.statistics import samples_needed
     from deploykit_serving.selection.units import percentile_share
 
-    return tuple(percentile_share(text if text.startswith("p") else f"p{text}") for text in given)
+    usual = [percentile_share(text) for text in _DEFAULTS[2]]
+    asked = [percentile_share(text if text.startswith("p") else f"p{text}") for text in given]
+    return (*(q for q in usual if not given or samples_needed(q) <= calls), *asked)

@@ -15,6 +15,8 @@ from deploykit_serving.latency_tables.sampling import Canary, Pace
 from deploykit_serving.latency_tables.stacks import SHORT_US, Stack, measure_blocks
 
 DRIFT: Final = 0.05
+WORST: Final = 3.0
+"""What one block may have changed by, in tolerances: a kernel that was replaced moves its own blocks only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Drift:
         changes: by block, new over old less 1.
         canary: the same of the canary's floor; ``None`` where the table keeps none.
         at_rest: whether the machine let itself be measured; if not, nothing follows.
-        tolerance: what a change may be.
+        tolerance: what the median change and the canary's may be; a single block's may be three times that.
     """
 
     changes: dict[Block, float]
@@ -35,10 +37,11 @@ class Drift:
 
     @property
     def valid(self) -> bool:
-        """Whether the table may be used: measured at rest, the median change and the canary's within the tolerance."""
-        median = float(np.median(list(self.changes.values()))) if self.changes else 0.0
-        moved = [median] if self.canary is None else [median, self.canary]
-        return self.at_rest and all(abs(change) <= self.tolerance for change in moved)
+        """Whether the table may be used: measured at rest, and no change above what ``tolerance`` allows."""
+        changes = list(self.changes.values()) or [0.0]
+        moved = [float(np.median(changes)), *([] if self.canary is None else [self.canary])]
+        within = all(abs(change) <= self.tolerance for change in moved)
+        return self.at_rest and within and max(map(abs, changes)) <= WORST * self.tolerance
 
     def __str__(self) -> str:
         """Say what was found."""

@@ -65,18 +65,24 @@ class Campaign:
 
     def _sweep(self, unit: Unit) -> None:
         found = self.findings.of(unit)
-        failure = unit.missing and f"cannot run here: {unit.missing}"
+        failure, served = unit.missing and f"cannot run here: {unit.missing}", True
         if not failure:
             failure = self._run(unit, {"known": tuple(found.points)})
         if not failure and unit.job.http:
             # The server is not there before: while it waits for requests it takes time from others.
             with self._server(unit) as (url, fault):
-                failure = fault or self._run(unit, {"url": url, "known": tuple(found.points)})
+                if fault:
+                    # The variant has its points in process, and they are none the worse.
+                    self._note(f"{unit.name}: {fault}")
+                    served = False
+                else:
+                    failure = self._run(unit, {"url": url, "known": tuple(found.points)})
         elif not failure and self.http:
             self._note(f"{unit.name}: not measured through HTTP: a server runs bundles on one thread an operator")
         if not failure and unit.details:
             self._details(unit)
-        self._keep(unit, failure=failure, ended=True)
+        # Without a server the unit is not at its end: a later call that goes on from here tries again.
+        self._keep(unit, failure=failure, ended=served)
 
     def _details(self, unit: Unit) -> None:
         """Measure what is told beside the points; where that fails the points are none the worse."""

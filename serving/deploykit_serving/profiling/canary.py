@@ -94,7 +94,8 @@ class Gated:
 
     Attributes:
         times: nanoseconds a call of the windows that were kept, in order; shape (calls,).
-        blocks_ms: the median of each of them, milliseconds; what two runs are compared by.
+        everything: of all windows, rejected ones too; what the tail of a distribution is told by.
+        blocks_ms: the median of each of them that was kept, milliseconds; what two runs are compared by.
         rejected: share of all calls made that lay in windows the canary rejected.
         at_rest: whether the kept windows are those that the canary accepted, and hold as many calls as were wanted; if
             not, they are the least disturbed ones and the figures are to be taken with care.
@@ -102,6 +103,7 @@ class Gated:
     """
 
     times: NDArray[np.int64]
+    everything: NDArray[np.int64]
     blocks_ms: tuple[float, ...]
     rejected: float
     at_rest: bool
@@ -204,6 +206,7 @@ class Gate:
         kept = [window for window, passes in zip(windows, passing, strict=True) if passes]
         return Gated(
             times=np.concatenate(kept)[:at_most],
+            everything=np.concatenate(windows),
             blocks_ms=tuple(float(np.median(window)) / 1e6 for window in kept),
             rejected=1.0 - accepted / made,
             at_rest=at_rest,

@@ -17,7 +17,7 @@ from deploykit.errors import ServingError
 # The clock starts before the first import of ours.
 _PROGRAM: Final = (
     "import sys, time; started = time.perf_counter(); "
-    "from deploykit_serving.profiling.fresh_work import answer; answer(sys.argv[1], started)"
+    "from deploykit_serving.profiling.fresh_work import answer; answer(sys.argv[1], int(sys.argv[2]), started)"
 )
 _TAIL: Final = 1000
 
@@ -26,6 +26,9 @@ def run_fresh(
     bundle: Path, variant: str, runtime: str, threads: int, *, batch: int | None, timeout: float
 ) -> dict[str, float | None]:
     """Start a process that loads and runs a variant.
+
+    It is ended with all that it started when this function is left in any way, and by the kernel if this process is
+    killed.
 
     Args:
         batch: samples of a run; ``None`` for the fewest that are legal.
@@ -45,19 +48,21 @@ def run_fresh(
         # A file, not a pipe: nobody reads a pipe while the process runs, and a full one would hang it.
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(asked)],
+                [sys.executable, "-c", _PROGRAM, str(asked), str(os.getpid())],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                # Plugins that this process found must be found there, too.
+                env={**os.environ, "OMP_NUM_THREADS": str(threads),
+                     "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             )  # fmt: skip
             try:
                 status = process.wait(timeout)
             except subprocess.TimeoutExpired:
                 raise ServingError(f"{what} did not end within {timeout:g} s; last words: {_tail(log)}") from None
             finally:
-                if process.poll() is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                # The whole group, even if its first process has ended: engines start processes of their own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if status < 0:
             raise ServingError(f"{what} crashed with {signal.Signals(-status).name}; last words: {_tail(log)}")
         if not told.is_file():

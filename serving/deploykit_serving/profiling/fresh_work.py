@@ -1,26 +1,34 @@
 """What a fresh process does: import, load, run, and say how long that took and what it held.
 
-:mod:`deploykit_serving.profiling.fresh_process` starts it. Imports are inside functions because they are measured.
+:mod:`deploykit_serving.profiling.fresh_process` starts it. Imports of weight are inside functions because they are
+measured.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Any, Final
 
+from deploykit_serving.parent_process import end_with
+
 _RUNS: Final = 5
 
 
-def answer(job_file: str, started: float) -> None:
+def answer(job_file: str, parent: int, started: float) -> None:
     """Do the job that a file describes and write the answer, or ``error``, where the job says.
 
     Args:
+        parent: number of the process that started this one, which must not outlive it.
         started: ``time.perf_counter()`` before the first import of ours.
     """
+    if not end_with(parent, by=signal.SIGKILL):
+        os._exit(1)
     job = json.loads(Path(job_file).read_text())
     try:
         told: dict[str, Any] = _measure(job, started)

@@ -21,20 +21,33 @@ def merged_with_earlier(bundle: Bundle, profile: Profile) -> tuple[Profile, tupl
         earlier = read_any(bundle, profile.host.id)
     except BundleError as error:
         return profile, (f"the earlier profile of this host is replaced as a whole: {error}",)
+    if earlier.settings.inputs != profile.settings.inputs:
+        changed = f"it was measured with {earlier.settings.inputs}, and now with {profile.settings.inputs}"
+        return profile, (f"the earlier profile of this host is replaced as a whole: {changed}",)
     fresh = {_key(entry) for entry in profile.variants}
     kept, words = [], []
     versions: dict[str, str | None] = {}
+    stale = {_key(entry): _stale(bundle, entry, versions) for entry in earlier.variants}
     for entry in earlier.variants:
         if _key(entry) in fresh:
             continue
-        if reason := _stale(bundle, entry, versions):
+        if reason := stale[_key(entry)]:
             words.append(f"the earlier figures of {entry.name} are dropped: {reason}")
         else:
             kept.append(entry)
     if kept:
         words.append(f"earlier figures stay: {', '.join(entry.name for entry in kept)}")
     stays = {_key(entry) for entry in kept}
-    compared = (item for item in earlier.comparisons if (item.variant, item.runtime, item.threads) in stays)
+    compared = []
+    for item in earlier.comparisons:
+        if (item.variant, item.runtime, item.threads) not in stays:
+            continue
+        # The baseline may have been measured again, so that it is not among what stays: its file must be the same.
+        if reason := stale.get((item.baseline, item.runtime, item.threads), "there are no figures of it"):
+            where = f"{item.variant}@{item.runtime}/{item.threads} at batch {item.batch}"
+            words.append(f"the earlier comparison of {where} with {item.baseline} is dropped: {reason}")
+        else:
+            compared.append(item)
     return (
         profile.model_copy(
             update={

@@ -20,6 +20,7 @@ from deploykit_serving.profiling.job import Job
 from deploykit_serving.profiling.points import MEDIAN
 from deploykit_serving.profiling.statistics import samples_needed
 from deploykit_serving.runtimes import REFERENCE
+from deploykit_serving.runtimes.cpu_threads import usable_threads
 
 ALL: Final = "all"
 PERCENTILES: Final = (0.5, 0.9, 0.99)
@@ -35,6 +36,7 @@ SERVER_SECONDS: Final = 4.0
 SERVED_THREADS: Final = 1
 """A server runs bundles on one thread an operator; what others cost cannot be asked of it."""
 _FIXED_AT_MOST: Final = 0.3
+_MOST_THREADS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,10 @@ class ProfileOptions:
         for name, given in (("runtimes", self.runtimes), ("threads", self.thread_counts), ("streams", self.streams)):
             if not given:
                 raise ConfigError(f"profile: {name} is empty; give at least one")
+        self._check_percentiles()
+        self._check_threads()
+
+    def _check_percentiles(self) -> None:
         for q in self.percentiles:
             if not 0.0 < q < 1.0:
                 raise ConfigError(f"profile: a percentile is given as a share inside (0, 1), 0.99 for p99; got {q:g}")
@@ -96,6 +102,15 @@ class ProfileOptions:
                 raise ConfigError(
                     f"profile: p{round(q * 100, 8):g} takes at least {needed} calls and calls is {self.calls}; "
                     "allow more calls or ask for a lower percentile"
+                )
+
+    def _check_threads(self) -> None:
+        most = _MOST_THREADS * usable_threads()
+        for threads in self.thread_counts:
+            if threads > most:
+                raise ConfigError(
+                    f"profile: {threads} threads on {usable_threads()} usable cores measure nothing but their waiting; "
+                    f"wanted at most {most}"
                 )
 
     @property

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deploykit_serving.profiling.canary import Gate
 from deploykit_serving.profiling.closed_loop import Call, record, settle, throughput
+from deploykit_serving.profiling.dependence import effective_count
 from deploykit_serving.profiling.histogram import Histogram
 from deploykit_serving.profiling.open_loop import open_loop
 from deploykit_serving.profiling.schema import Load, PercentileEntry, Point
@@ -22,6 +23,7 @@ NOT_AT_REST: Final = (
     "the machine was never at rest: the canary rejected too many windows; profile again when it is idle"
 )
 _WARM_UP: Final = 0.3
+_MOST_REJECTED: Final = 0.95
 _BLOCKS: Final = 50
 _BLOCK_CALLS: Final = 5
 
@@ -49,13 +51,14 @@ class Meter:
         stability = settle(call, seconds=seconds * _WARM_UP)
         seconds *= 1.0 - _WARM_UP
         at_least = min(samples_needed(MEDIAN), self.calls)
-        rejected, invalid, blocks = None, "", None
+        rejected, invalid, blocks, everything = None, "", None, None
         if self.gate is None:
             times = record(call, seconds=seconds, at_most=self.calls, at_least=at_least)
         else:
             gated = self.gate.record(call, seconds=seconds, at_least=at_least, at_most=self.calls)
             times, blocks, rejected = gated.times, gated.blocks_ms, gated.rejected
-            invalid = "" if gated.at_rest else NOT_AT_REST
+            invalid = "" if gated.at_rest and gated.rejected <= _MOST_REJECTED else NOT_AT_REST
+            everything = gated.everything
         return Point(
             batch=batch,
             load=load,
@@ -64,7 +67,7 @@ class Meter:
             throughput=throughput(times, batch),
             rejected=rejected,
             invalid=invalid,
-            **self._distribution(times, blocks),
+            **self._distribution(times, blocks, everything),
         )
 
     def streams(self, calls: Sequence[Call], batch: int, seconds: float, load: Load) -> Point:
@@ -77,7 +80,7 @@ class Meter:
             stable=stability.stable,
             spread=stability.spread,
             throughput=run.throughput * batch,
-            **self._distribution(run.times),
+            **self._distribution(run.times, dependent=True),
         )
 
     def open(self, calls: Sequence[Call], batch: int, seconds: float, load: Load) -> Point:
@@ -99,15 +102,36 @@ class Meter:
             spread=stability.spread,
             throughput=run.throughput * batch,
             invalid=run.invalid,
-            **self._distribution(run.times),
+            **self._distribution(run.times, dependent=True),
         )
 
-    def _distribution(self, times: NDArray[np.int64], blocks: tuple[float, ...] | None = None) -> dict[str, Any]:
+    def _distribution(
+        self,
+        times: NDArray[np.int64],
+        blocks: tuple[float, ...] | None = None,
+        everything: NDArray[np.int64] | None = None,
+        *,
+        dependent: bool = False,
+    ) -> dict[str, Any]:
+        """Put a point's numbers together.
+
+        Args:
+            times: of the calls that were kept; the median is theirs.
+            everything: also of those the canary rejected. The tail is theirs: a machine that stalls makes real requests
+                wait, and a canary that hid the stalls would promise a p99 that nobody gets.
+            dependent: waiting in line makes the next one wait, so the calls are worth fewer than they are.
+        """
+        everything = times if everything is None else everything
         histogram = Histogram()
-        histogram.record_many(times)
+        histogram.record_many(everything)
+
+        def entry(q: float) -> PercentileEntry:
+            chosen = times if q <= MEDIAN else everything
+            return _entry(chosen / 1e6, q, effective_count(chosen, q) if dependent else None)
+
         return {
             "calls": len(times),
-            "percentiles": tuple(_entry(times / 1e6, q) for q in self.percentiles),
+            "percentiles": tuple(entry(q) for q in self.percentiles),
             "histogram": histogram.encode(),
             "blocks_ms": block_medians(times) if blocks is None else blocks,
         }
@@ -125,8 +149,8 @@ def block_medians(times: NDArray[Any]) -> tuple[float, ...]:
     return tuple(float(np.median(block)) / 1e6 for block in np.array_split(times, count))
 
 
-def _entry(milliseconds: NDArray[np.float64], q: float) -> PercentileEntry:
-    found = percentile(milliseconds, q)
+def _entry(milliseconds: NDArray[np.float64], q: float, independent: int | None) -> PercentileEntry:
+    found = percentile(milliseconds, q, independent=independent)
     return PercentileEntry(
         q=q,
         samples=found.samples,

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 LATE_NS: Final = 1_000_000
 MOST_BEHIND: Final = 0.01
+MOST_LAG: Final = 0.1
+"""Largest median delay of the generator, as a share of the median service time, that does not shape the figures."""
+LEAST_LAG_NS: Final = 50_000
+"""Median delay that is never blamed: what waking a thread takes."""
 NEVER: Final = -1
 
 
@@ -73,7 +77,8 @@ def summed_up(log: RequestLog, rate: float, streams: int) -> OpenRun:
     # The rate that the draw came to, not the one it was drawn for: short runs differ by some per cent.
     drawn = (len(log.due) - 1) / max(int(log.due[-1]), 1) if len(log.due) > 1 else rate * 1e-9
     load = float(service.mean() * drawn / streams)
-    behind = float(np.mean(lag > LATE_NS))
+    behind, lag_ns = float(np.mean(lag > LATE_NS)), float(np.median(lag))
+    invalid = _over_capacity(log, int(np.count_nonzero(~answered)), load, float(service.mean()), rate, streams)
     return OpenRun(
         times=ended - due,
         service=service,
@@ -81,10 +86,10 @@ def summed_up(log: RequestLog, rate: float, streams: int) -> OpenRun:
         asked=len(log.due),
         throughput=float(len(ended) / (ended.max() * 1e-9)),
         behind=behind,
-        lag_ns=float(np.median(lag)),
+        lag_ns=lag_ns,
         backlog=_backlog(log),
         load=load,
-        invalid=_invalid(log, int(np.count_nonzero(~answered)), load, behind, float(service.mean()), rate, streams),
+        invalid=invalid or _late_generator(behind, lag_ns, float(np.median(service))),
     )
 
 
@@ -94,19 +99,29 @@ def _backlog(log: RequestLog) -> int:
     return int(max((np.searchsorted(log.due, taken, side="right") - np.arange(len(taken))).max(), 0))
 
 
-def _invalid(
-    log: RequestLog, unanswered: int, load: float, behind: float, service_ns: float, rate: float, streams: int
+def _over_capacity(
+    log: RequestLog, unanswered: int, load: float, service_ns: float, rate: float, streams: int
 ) -> str:
-    if unanswered or load >= 1.0:
-        able = streams / (service_ns * 1e-9)
-        left = f"; {unanswered} of {len(log.due)} requests were left unanswered" if unanswered else ""
-        return (
-            f"{rate:.4g} requests a second are over capacity: {streams} streams with {service_ns / 1e6:.3g} ms a call "
-            f"answer {able:.4g} a second, and the backlog grew to {_backlog(log)}{left}; ask for less"
-        )
+    if not unanswered and load < 1.0:
+        return ""
+    able = streams / (service_ns * 1e-9)
+    left = f"; {unanswered} of {len(log.due)} requests were left unanswered" if unanswered else ""
+    return (
+        f"{rate:.4g} requests a second are over capacity: {streams} streams with {service_ns / 1e6:.3g} ms a call "
+        f"answer {able:.4g} a second, and the backlog grew to {_backlog(log)}{left}; ask for less"
+    )
+
+
+def _late_generator(behind: float, lag_ns: float, service_ns: float) -> str:
+    """Return why the figures are the generator's own rather than the answers': late at times, or a little always."""
     if behind > MOST_BEHIND:
         return (
             f"the generator fell behind: {behind:.1%} of the requests were begun more than 1 ms late although a stream "
             "was free; the machine is too busy to measure this"
+        )
+    if lag_ns > max(LEAST_LAG_NS, MOST_LAG * service_ns):
+        return (
+            f"the generator fell behind: the median request was begun {lag_ns / 1e3:.3g} us late although a stream was "
+            f"free, and a call takes {service_ns / 1e3:.3g} us; the machine is too busy to measure this"
         )
     return ""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deploykit_serving.profiling.statistics import Ratio
 
 PROFILE_VERSION: Final = 2
+_SMALL: Final = 0.05
 FOLDER: Final = "profiles"
 
 
@@ -97,9 +98,10 @@ class Point(_Part):
     Attributes:
         stable: whether the warm-up ended with three windows within 10 %; otherwise take the figures with care.
         spread: how far the last three windows lay apart, as a share.
-        calls: timed calls that were kept.
+        calls: timed calls that were kept; the median and throughput are theirs, percentiles above it are those of all
+            calls, rejected ones too.
         throughput: samples a second.
-        histogram: HdrHistogram of all kept calls in nanoseconds, encoded as its V2 log format does (base64).
+        histogram: HdrHistogram of all calls in nanoseconds, encoded as its V2 log format does (base64).
         blocks_ms: medians of consecutive blocks of kept calls, in order; what two runs are compared by.
         rejected: share of the calls in windows that the canary rejected as noisy; ``None`` without one.
         invalid: why the figures must not be used (the generator fell behind, the canary never rested); else empty.
@@ -238,11 +240,13 @@ class Comparison(_Part):
     p: float | None = None
 
     @property
-    def verdict(self) -> Literal["faster", "slower", "no difference"]:
+    def verdict(self) -> Literal["faster", "slower", "no difference", "undecided"]:
         """What the interval supports."""
         if self.measured.faster:
             return "faster"
-        return "slower" if self.high < 1.0 else "no difference"
+        if self.high < 1.0:
+            return "slower"
+        return "no difference" if self.low > 1.0 - _SMALL and self.high < 1.0 + _SMALL else "undecided"
 
     @property
     def measured(self) -> Ratio:
@@ -262,6 +266,9 @@ class Comparison(_Part):
                 return f"{who} is {self.ratio:.2f} times as fast as {self.baseline} ({interval})"
             case "slower":
                 return f"{who} is slower: {self.ratio:.2f} times the speed of {self.baseline} ({interval})"
+            case "no difference":
+                equal = f"are equally fast within {_SMALL:.0%}: ratio {self.ratio:.2f}"
+                return f"{who} and {self.baseline} {equal} ({interval})"
         return f"{who} and {self.baseline} cannot be told apart: ratio {self.ratio:.2f} ({interval})"
 
 

@@ -24,7 +24,7 @@ class Percentile:
 
     Attributes:
         q: which one, as a share: 0.99 for p99.
-        samples: how many measurements it rests on.
+        samples: how many independent measurements it rests on.
         needed: how many it takes at the least; with fewer, the four numbers below are ``None``.
         value: the smallest measurement that at least a share ``q`` of all are not larger than.
         low: lower end of the two-sided 95 % interval, a measurement.
@@ -61,8 +61,15 @@ class Ratio:
         return self.low > 1.0
 
 
-def percentile(samples: NDArray[Any], q: float, confidence: float = CONFIDENCE) -> Percentile:
+def percentile(
+    samples: NDArray[Any], q: float, confidence: float = CONFIDENCE, *, independent: int | None = None
+) -> Percentile:
     """Estimate a percentile, or refuse it where the sample is too small.
+
+    Args:
+        independent: how many independent samples these are worth, see
+            :func:`deploykit_serving.profiling.dependence.effective_count`; by default all of them. Intervals and bound
+            are those of that many, and with too few the percentile is refused.
 
     Shapes:
         samples: (n,), any order.
@@ -77,7 +84,9 @@ def percentile(samples: NDArray[Any], q: float, confidence: float = CONFIDENCE) 
     _check_share(q)
     if samples.ndim != 1:
         raise ValueError(f"wanted samples of shape (n,), got {samples.shape}")
-    count = len(samples)
+    count = len(samples) if independent is None else independent
+    if not 0 <= count <= len(samples):
+        raise ValueError(f"wanted from 0 to {len(samples)} independent samples, got {count}")
     needed = samples_needed(q)
     if count < needed:
         return Percentile(q, count, needed, None, None, None, None)
@@ -88,15 +97,15 @@ def percentile(samples: NDArray[Any], q: float, confidence: float = CONFIDENCE) 
     low = max(int(np.searchsorted(below, tail, side="right")), 1)
     high = min(int(np.searchsorted(below, 1.0 - tail, side="left")) + 1, count)
     over = int(np.searchsorted(binomial_cdf(count, 1.0 - q), 1.0 - EARLY_STOPPING_CONFIDENCE, side="right")) - 1
-    rank = math.ceil(round(count * q, 9))
+    each = len(samples) / count  # samples that stand for one independent one
     return Percentile(
         q=q,
         samples=count,
         needed=needed,
-        value=float(ordered[rank - 1]),
-        low=float(ordered[low - 1]),
-        high=float(ordered[high - 1]),
-        bound=float(ordered[count - 1 - max(over, 0)]),
+        value=float(ordered[math.ceil(round(len(samples) * q, 9)) - 1]),
+        low=float(ordered[math.ceil(round(low * each, 9)) - 1 if independent is None else int((low - 1) * each)]),
+        high=float(ordered[math.ceil(round(high * each, 9)) - 1]),
+        bound=float(ordered[math.ceil(round((count - max(over, 0)) * each, 9)) - 1]),
     )
 
 

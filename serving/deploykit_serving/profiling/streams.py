@@ -18,7 +18,8 @@ class StreamsRun:
     """What the streams measured.
 
     Attributes:
-        times: nanoseconds a call of all streams, in the order in which the calls ended; shape (calls,).
+        times: nanoseconds a call of all streams, in the order in which the calls ended; shape (calls,). Calls that were
+            begun after the first stream had made its last one are left out: they had the machine more to themselves.
         throughput: calls a second of all streams together, counted until the first stream had made its last call.
         fairness: calls of the slowest stream over calls of the fastest one, 0 to 1.
     """
@@ -62,6 +63,8 @@ def run_streams(calls: Sequence[Call], *, seconds: float, at_most: int) -> Strea
     all_begun, all_ended = np.concatenate(begun), np.concatenate(ended)
     order = np.argsort(all_ended, kind="stable")
     together = min(int(ends[-1]) for ends in ended)
+    # By when they began: by when they ended, the slow ones among the last would be left out rather than the quick ones.
+    order = order[all_begun[order] < together]
     return StreamsRun(
         times=(all_ended - all_begun)[order],
         throughput=float(np.count_nonzero(all_ended <= together) / (together * 1e-9)),

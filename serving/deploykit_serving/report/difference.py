@@ -79,7 +79,8 @@ class Compared:
             case "faster":
                 return f"faster, {found.ratio:.3f} times the speed of {whom} ({interval})"
             case "slower":
-                return f"slower, takes {1 / found.ratio:.3f} times the time of {whom} ({interval})"
+                times = f"95 % interval {1 / found.high:.3f} to {1 / found.low:.3f}, p {_chance(found.p)}, {self.how}"
+                return f"slower, takes {1 / found.ratio:.3f} times the time of {whom} ({times})"
             case "equal":
                 return f"as fast as {whom}: ratio {found.ratio:.3f} ({interval})"
         return f"undecided against {whom}: ratio {found.ratio:.3f} ({interval}); measure longer"

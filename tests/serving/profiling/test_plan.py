@@ -7,7 +7,8 @@ import pytest
 
 from deploykit.bundle import Bundle, open_bundle
 from deploykit.bundle_writer import extend_bundle
-from deploykit.errors import ServingError, UnknownNameError
+from deploykit.cli.profile import _percentiles
+from deploykit.errors import ConfigError, ServingError, UnknownNameError
 from deploykit.testing.offering import offered
 from deploykit_serving.profiling.plan import ProfileOptions, Unit, make_plan
 from deploykit_serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
@@ -160,3 +161,13 @@ def test_a_bundle_without_a_file_for_a_runtime_is_told(bundle: Bundle) -> None:
         make_plan(on_paper, ProfileOptions(), HOST)
     with pytest.raises(ServingError, match="no runtime that can run here fits its variants; see: deploykit runtimes"):
         make_plan(on_paper, ProfileOptions(runtimes=("all",)), HOST)
+
+
+def test_more_threads_than_the_machine_can_run_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"9999 threads on .* usable cores measure nothing but their waiting"):
+        ProfileOptions(threads=9999)
+
+
+def test_what_is_asked_for_comes_beside_the_usual_percentiles() -> None:
+    assert sorted(_percentiles(["p99.9"], 100_000)) == [0.5, 0.9, 0.99, 0.999]
+    assert sorted(set(_percentiles(["p50"], 60))) == [0.5, 0.9]  # p99 takes 459 calls, and nobody asked for it

@@ -89,7 +89,7 @@ def test_faster_variant_is_told_from_a_slower_one(tmp_path: Path) -> None:
 
 def test_an_interval_around_one_is_no_difference() -> None:
     item = Comparison(variant="hard", baseline="float", batch=1, ratio=1.2, low=0.9, high=1.4, pairs=30, block=5)
-    assert item.verdict == "no difference"
+    assert item.verdict == "undecided"
     assert "cannot be told apart" in item.sentence()
     assert not item.measured.faster
 
