@@ -27,7 +27,7 @@ from deploykit_serving.latency_tables.stacks import SHORT_US
 from deploykit_serving.profiling.canary import Canary
 
 REFERENCES: Final = 4
-CALIBRATION: Final = 8
+CALIBRATION: Final = 12
 HELD_OUT: Final = 40
 MEAN: Final = 0.05
 P95: Final = 0.10
@@ -72,7 +72,7 @@ def _fit(table: LatencyTable, space: SearchSpace, genotypes: Sequence[Genotype],
     predicted = [table.cost(space, genotype).us for genotype in genotypes]
     try:
         calibration = calibrate(predicted[:CALIBRATION], measured[:CALIBRATION])
-        how = f"times {calibration.ratio:.3f}, from {CALIBRATION} other networks"
+        how = f"times {calibration.ratio:.3f}, from {calibration.networks} other networks"
     except LatencyTableError as error:
         calibration, how = Calibration(), f"uncalibrated: {error}"
     raw = np.array(predicted[CALIBRATION:])

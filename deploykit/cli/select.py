@@ -121,13 +121,15 @@ def show(selection: Selection, *, explain: bool) -> None:
     if chosen.candidate.metric is not None:
         metric = f"{_metric_name(selection)} {chosen.candidate.metric:.4g}"
     typer.echo(f"{chosen.candidate.name}: {_latency(chosen, request)}, {metric}")
+    if selection.hint:
+        typer.echo(selection.hint)
     if not explain and (rejected := sum(not verdict.meets for verdict in selection.verdicts)):
         typer.echo(f"{rejected} of {len(selection.verdicts)} candidates rejected; --explain says why")
 
 
 def as_document(selection: Selection) -> dict[str, Any]:
     """Return a selection as JSON content."""
-    from deploykit_serving.selection.request import load_text
+    from deploykit_serving.selection.request import load_text, measured_load_text
 
     request = selection.request
     chosen, nearest = selection.chosen, selection.nearest
@@ -139,6 +141,7 @@ def as_document(selection: Selection) -> dict[str, Any]:
         "load": load_text(request.load),
         "host": selection.host,
         "foreign": selection.foreign,
+        "hint": selection.hint,
         "chosen": None if chosen is None else chosen.candidate.name,
         "nearest": None if nearest is None else nearest.candidate.name,
         "front": [verdict.candidate.name for verdict in selection.front],
@@ -152,6 +155,7 @@ def as_document(selection: Selection) -> dict[str, Any]:
                 "metric": verdict.candidate.metric,
                 "latency_ms": verdict.latency_ms,
                 "measured_ms": verdict.measured_ms,
+                "load": None if verdict.load is None else measured_load_text(verdict.load),
                 "size": verdict.candidate.size,
                 "meets": verdict.meets,
                 "faults": list(verdict.faults),
@@ -167,8 +171,11 @@ def as_document(selection: Selection) -> dict[str, Any]:
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
     from deploykit.cli.output import number
+    from deploykit_serving.selection.request import measured_load_text
 
     reasons = [*verdict.faults, *(miss.text for miss in verdict.misses)]
+    if verdict.load is not None and verdict.load.kind == "open":
+        reasons.append(f"measured at {measured_load_text(verdict.load)}")
     candidate = verdict.candidate
     return (
         candidate.name, number(candidate.metric), number(verdict.latency_ms), "yes" if verdict.pareto else "",
@@ -177,13 +184,15 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _latency(verdict: Verdict, request: Request) -> str:
+    from deploykit_serving.selection.request import measured_load_text
     from deploykit_serving.selection.units import time_text
 
     assert verdict.latency_ms is not None
     assert verdict.measured_ms is not None
     budget = request.budget
     measured, bound = time_text(verdict.measured_ms), time_text(verdict.latency_ms)
-    return f"{budget.name} {measured}, at most {bound} with 99 % confidence, within {time_text(budget.ms)}"
+    at = f" at {measured_load_text(verdict.load)}" if verdict.load is not None and verdict.load.kind == "open" else ""
+    return f"{budget.name}{at} {measured}, at most {bound} with 99 % confidence, within {time_text(budget.ms)}"
 
 
 def _metric_name(selection: Selection) -> str:

@@ -64,8 +64,8 @@ class RuntimeContract:
         made = self.runtime()
         if made.starts_from == "file":
             yield from small_models()
-        else:
-            assert self.method, f"{self.name} starts from bundles: set method, whose specimen's bundle it is to run"
+        elif not self.method:
+            pytest.skip(f"runtime {self.name!r} starts from bundles: set method, whose specimen's bundle it is to run")
         if self.method:
             written = exported(self.method, "", {})
             for name, data in written.files.items():

@@ -208,10 +208,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _main() -> int:
     parser = argparse.ArgumentParser(description="Serve bundles; settings as JSON.")
     parser.add_argument("settings")
-    parser.add_argument("parent", type=int, help="The process to end with, by number.")
+    parser.add_argument("parent", type=int, nargs="?", help="The process to end with, by number.")
     arguments = parser.parse_args()
     settings = ServingSettings.model_validate_json(arguments.settings)
-    if not end_with(arguments.parent):
+    if arguments.parent is not None and not end_with(arguments.parent):
         return 1
     try:
         fields = settings.model_dump(exclude={"bundles"})

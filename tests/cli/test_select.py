@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploykit.cli.main import run
+from deploykit_serving.profiling.schema import Load
 from deploykit_serving.selection.deployment import Deployment
 from deploykit_serving.selection.installed import installed_runtimes
 from tests.serving.selection.made_catalogues import HERE, Made, another_host, contents, point, write_measured
@@ -58,6 +59,7 @@ def test_the_best_within_the_budget(call: Call, folder: Path, tmp_path: Path) ->
     assert out.splitlines()[0] == (
         "fast/v@onnxruntime-cpu/1: p99 2 ms, at most 2.2 ms with 99 % confidence, within 5 ms, accuracy 0.95"
     )
+    assert out.splitlines()[1].startswith("a closed loop does not see stalls between its calls, and fast/v@")
     assert "5 of 6 candidates rejected; --explain says why" in out
     assert f"written: {file}, 1 variant; serve it: deploykit serve {file}" in out
     assert Deployment.model_validate_json(file.read_bytes()).variants[0].name == "fast/v@onnxruntime-cpu/1"
@@ -97,6 +99,21 @@ def test_explain_names_every_candidate_and_why_not(call: Call, folder: Path) -> 
     code, out, _ = call(folder, "--budget", "p99=1us", "--explain")
     assert code == 4
     assert "poor/v@onnxruntime-cpu/1" in out
+
+
+def test_of_an_open_loop_it_says_which_point_answered(call: Call, tmp_path: Path, version: str) -> None:
+    points = [point(1.0, load=Load(kind="open", streams=2, rate=90.0))]
+    write_measured(tmp_path, "a", [Made("v", points, runtime=ENGINE, version=version)])
+    arguments = (tmp_path, "--budget", "p99=5ms", "--load", "open:50")
+    code, out, _ = call(*arguments)
+    assert code == 0
+    assert out.splitlines()[0].startswith("a/v@onnxruntime-cpu/1: p99 at open:90 with 2 stream(s) 2 ms, at most 2.2 ms")
+    assert "a closed loop" not in out
+    assert "measured at open:90 with 2 stream(s)" in call(*arguments, "--explain")[1]
+    answer = json.loads(call(*arguments, "--json")[1])
+    loads = {item["name"]: item["load"] for item in answer["candidates"]}
+    assert loads["a/v@onnxruntime-cpu/1"] == "open:90 with 2 stream(s)"
+    assert answer["hint"] == ""
 
 
 def test_another_host_is_labelled(call: Call, tmp_path: Path) -> None:

@@ -33,8 +33,23 @@ def test_a_calibration_is_refused_where_it_would_do_harm() -> None:
         calibrate(predicted[:7], [Entry(median_us=100.0)] * 7)
     with pytest.raises(LatencyTableError, match=r"too noisy to calibrate with: samples of one network spread by 7.4%"):
         calibrate(predicted, [Entry(median_us=100.0, mad_us=5.0)] * 8)
-    with pytest.raises(LatencyTableError, match="8 of 8 were never measured at rest"):
-        calibrate(predicted, [Entry(median_us=100.0, at_rest=False)] * 8)
+    with pytest.raises(LatencyTableError, match="at least 8 networks measured at rest, and 1 of 8 never were"):
+        calibrate(predicted, [Entry(median_us=100.0, at_rest=False), *[Entry(median_us=100.0)] * 7])
+
+
+def test_networks_that_were_never_at_rest_are_left_out() -> None:
+    calm, restless = [Entry(median_us=110.0)] * 8, [Entry(median_us=300.0, mad_us=90.0, at_rest=False)] * 9
+    found = calibrate([100.0] * 17, [*restless, *calm])
+    assert found.ratio == pytest.approx(1.1)
+    assert found.networks == 8
+    assert found.margin == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(("predicted", "measured"), [(100.0, 0.0), (100.0, -2.0), (0.0, 100.0), (math.nan, 100.0)])
+def test_times_that_are_not_above_zero_are_refused(predicted: float, measured: float) -> None:
+    entries = [*[Entry(median_us=100.0)] * 7, Entry(median_us=measured)]
+    with pytest.raises(LatencyTableError, match=rf"network 7 is predicted .*{measured:g} us; both must be above 0"):
+        calibrate([*[100.0] * 7, predicted], entries)
 
 
 def test_a_margin_is_never_below_zero() -> None:

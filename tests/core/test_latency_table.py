@@ -275,6 +275,13 @@ def test_broken_files_say_where(tmp_path: Path) -> None:
     with pytest.raises(LatencyTableError, match="this is no latency table"):
         append_table(path, TABLE)
     assert path.read_text() == whole[:-20], "what is broken is left for its owner to look at"
+    path.write_bytes(whole.encode() + b"\xff\n")
+    for use in (lambda: open_table(path, HERE), lambda: append_table(path, TABLE)):
+        with pytest.raises(LatencyTableError, match=f"no latency table: byte {len(whole)} is not UTF-8; give a file"):
+            use()
+    for use in (lambda: open_table(tmp_path, HERE), lambda: append_table(tmp_path, TABLE)):
+        with pytest.raises(LatencyTableError, match="cannot be read: Is a directory"):
+            use()
     path.write_text(whole.splitlines()[1])
     with pytest.raises(LatencyTableError, match="a block stands before its environment"):
         open_table(path, HERE)

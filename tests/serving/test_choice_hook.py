@@ -20,6 +20,7 @@ from tests.serving.deployment_files import (
     ask,
     front,
     name_of,
+    proven,
     three,
     write_deployment,
 )
@@ -30,7 +31,7 @@ VARIANTS = [{"name": name, "file": "models/onnx.onnx"} for name in ("slow", "mid
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, write_affine: WriteAffine) -> Path:
-    return write_affine(tmp_path_factory.mktemp("deployed"), variants=VARIANTS)
+    return proven(write_affine(tmp_path_factory.mktemp("deployed"), variants=VARIANTS))
 
 
 class Chooses:

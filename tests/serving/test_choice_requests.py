@@ -24,6 +24,7 @@ from tests.serving.deployment_files import (
     deployed,
     front,
     name_of,
+    proven,
     three,
     write_deployment,
 )
@@ -33,7 +34,7 @@ VARIANTS = [{"name": name, "file": "models/onnx.onnx"} for name in ("slow", "mid
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, write_affine: WriteAffine) -> Path:
-    return write_affine(tmp_path_factory.mktemp("deployed"), variants=VARIANTS)
+    return proven(write_affine(tmp_path_factory.mktemp("deployed"), variants=VARIANTS))
 
 
 @pytest.fixture
@@ -128,7 +129,8 @@ def test_a_variant_for_single_samples_is_no_candidate_for_more(tmp_path: Path, w
         {"name": "single", "file": "models/single.onnx", "dynamic_batch": False},
         {"name": "onnx", "file": "models/onnx.onnx"},
     ]
-    bundle = write_affine(tmp_path, files={"models/single.onnx": model_bytes(AFFINE_SINGLE)}, variants=variants)
+    files = {"models/single.onnx": model_bytes(AFFINE_SINGLE)}
+    bundle = proven(write_affine(tmp_path, files=files, variants=variants))
     file = write_deployment(tmp_path, deployed(bundle, "single", 1, 0.9), deployed(bundle, "onnx", 2, 0.8))
     app, _ = front(load_models([file]))
     assert [ask(app, rows).variant for rows in (1, 2)] == ["single", "onnx"]

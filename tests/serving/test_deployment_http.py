@@ -21,7 +21,7 @@ from deploykit_serving import launch
 from deploykit_serving.client import Client, Served, infer
 from deploykit_serving.launch import running
 from tests.serving.conftest import WriteAffine, model_bytes
-from tests.serving.deployment_files import MS, name_of, three, write_deployment
+from tests.serving.deployment_files import MS, name_of, proven, three, write_deployment
 from tests.serving.wire import GOOD
 
 X = np.ones((1, 4), np.float32)
@@ -47,7 +47,7 @@ def file(tmp_path_factory: pytest.TempPathFactory, write_affine: WriteAffine) ->
         for name, rounds in ROUNDS.items()
     }
     variants = [{"name": name, "file": f"models/{name}.onnx"} for name in ROUNDS]
-    bundle = write_affine(tmp_path_factory.mktemp("deployed"), files=files, variants=variants)
+    bundle = proven(write_affine(tmp_path_factory.mktemp("deployed"), files=files, variants=variants))
     ms = {name: 100 * value for name, value in MS.items()}
     return write_deployment(bundle.parent, *three(bundle, ms), budget_ms=50_000)
 

@@ -19,20 +19,20 @@ from deploykit_serving.runtimes.onnxruntime_cpu import OnnxRuntimeCpu
 from deploykit_serving.settings import ServingSettings
 from deploykit_serving.threads import lanes
 from tests.serving.conftest import WriteAffine, affine_manifest
-from tests.serving.deployment_files import deployed, name_of, three, write_deployment
+from tests.serving.deployment_files import deployed, name_of, proven, three, write_deployment
 
 VARIANTS = [{"name": name, "file": "models/onnx.onnx"} for name in ("slow", "middle", "fast")]
 
 
 @pytest.fixture
 def bundle(tmp_path: Path, write_affine: WriteAffine) -> Path:
-    return write_affine(tmp_path, variants=VARIANTS)
+    return proven(write_affine(tmp_path, variants=VARIANTS))
 
 
 def test_variants_of_several_bundles_and_runtimes_are_one_model(
     tmp_path: Path, bundle: Path, write_affine: WriteAffine
 ) -> None:
-    other = write_affine(tmp_path, "other")
+    other = proven(write_affine(tmp_path, "other"))
     file = write_deployment(
         tmp_path,
         deployed(other, "onnx", 5, 0.99),
@@ -61,7 +61,7 @@ def test_variants_of_several_bundles_and_runtimes_are_one_model(
 def test_a_short_name_that_two_variants_have_means_neither(
     tmp_path: Path, bundle: Path, write_affine: WriteAffine
 ) -> None:
-    other = write_affine(tmp_path, "other", variants=VARIANTS)
+    other = proven(write_affine(tmp_path, "other", variants=VARIANTS))
     file = write_deployment(tmp_path, deployed(bundle, "fast", 1, 0.9), deployed(other, "fast", 1, 0.9))
     model = load_models([file])["chosen"]
     with pytest.raises(RequestFault, match=r"has no variant 'fast'; there are: affine/fast@.*other/fast@"):
@@ -146,6 +146,7 @@ def test_a_missing_runtime_is_named_with_variant_and_mending(tmp_path: Path, bun
 
 
 def test_every_variant_gets_its_runtime_and_threads(tmp_path: Path, bundle: Path) -> None:
+    bundle = proven(bundle, "remembers", "refuses")
     with offered(runtimes={"remembers": Remembers, "refuses": Refuses}):
         file = write_deployment(
             tmp_path, deployed(bundle, "slow", 5, 0.9, runtime="remembers", runtime_version="7", threads=3)
@@ -167,7 +168,7 @@ def test_variants_that_answer_other_requests_are_refused(
         ("wider", {"signature": signature}, "its signature is another"),
         ("boxes", {"decoder": "text.boxes"}, "its decoder is text.boxes with {}, not none"),
     ):
-        other = write_affine(tmp_path, name, **changes)
+        other = proven(write_affine(tmp_path, name, **changes))
         file = write_deployment(tmp_path, deployed(bundle, "slow", 5, 0.9), deployed(other, "onnx", 1, 0.8))
         with pytest.raises(ServingError, match=rf"'{name}/onnx@.* cannot answer the requests that .*: {words}"):
             load_models([file])
@@ -176,13 +177,35 @@ def test_variants_that_answer_other_requests_are_refused(
 def test_self_tests_and_proofs_count_as_for_bundles(
     tmp_path: Path, write_affine: WriteAffine, samples: Callable[..., bytes]
 ) -> None:
-    wrong = write_affine(tmp_path, files={"samples/heldout.npz": samples(offset=0.5)})
+    wrong = proven(write_affine(tmp_path, files={"samples/heldout.npz": samples(offset=0.5)}))
     with pytest.raises(ServingError, match=r"'affine/onnx@onnxruntime-cpu/1' failed its self-test"):
         load_models([write_deployment(tmp_path, deployed(wrong, "onnx", 5, 0.9))])
     report = json.dumps({"proofs": "none"}).encode()
     unreadable = write_affine(tmp_path, "unreadable", files={"proofs/verify.json": report})
     with pytest.raises(BundleError, match="not a report of deploykit verify"):
         load_models([write_deployment(tmp_path, deployed(unreadable, "onnx", 5, 0.9))])
+
+
+def test_a_variant_is_served_only_where_its_answers_are_proven(
+    tmp_path: Path, bundle: Path, write_affine: WriteAffine
+) -> None:
+    with offered(runtimes={"remembers": Remembers}):
+        elsewhere = deployed(bundle, "fast", 1, 0.9, runtime="remembers", runtime_version="7")
+        file = write_deployment(tmp_path, deployed(bundle, "slow", 5, 0.9), elsewhere)
+        # What is proven in one runtime is not in another, though it is the same file.
+        words = r"fast@remembers/1' is not proven: .*in remembers: .*affine\.bundle --runtime remembers; then"
+        with pytest.raises(ServingError, match=words):
+            load_models([file])
+        assert len(load_models([file], unproven=True)["chosen"].variants) == 2
+        proven(bundle, "onnxruntime-cpu", "remembers")
+        both = (item.model_copy(update={"manifest_sha256": deployed(bundle, "slow", 5, 0.9).manifest_sha256})
+                for item in (deployed(bundle, "slow", 5, 0.9), elsewhere))  # fmt: skip
+        assert len(load_models([write_deployment(tmp_path, *both)])["chosen"].variants) == 2
+    never = write_affine(tmp_path, "never")
+    file = write_deployment(tmp_path, deployed(never, "onnx", 5, 0.9))
+    with pytest.raises(ServingError, match=r"never/onnx@.*not proven: never verified: deploykit verify .*select again"):
+        load_models([file])
+    assert load_models([file], unproven=True)["chosen"].variants
 
 
 def test_unknown_variants_and_percentiles_are_named(tmp_path: Path, bundle: Path) -> None:

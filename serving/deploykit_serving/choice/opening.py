@@ -21,6 +21,7 @@ from deploykit_serving.profiling.host import fingerprint
 from deploykit_serving.proofs import check_proofs
 from deploykit_serving.runtimes import Session, open_variant
 from deploykit_serving.selection.deployment import DEPLOYMENT_VERSION, Deployed, Deployment
+from deploykit_serving.selection.proven import Proven, read_proofs
 
 SUFFIX: Final = ".json"
 _LIMIT: Final = 16 << 20
@@ -105,14 +106,16 @@ def open_variants(path: Path, deployment: Deployment, *, unproven: bool) -> list
 
     Args:
         path: of the deployment file.
-        unproven: also of bundles whose proofs failed.
+        unproven: also those whose answers nobody proved, and of bundles whose proofs failed.
 
     Raises:
-        ServingError: a bundle is not the one that was measured, its proofs failed, it lacks the variant, the runtime
-            refuses it, or the variants do not take and give the same.
+        ServingError: a bundle is not the one that was measured, its proofs failed, it lacks the variant, nothing proves
+            what the variant answers in its runtime, the runtime refuses it, or the variants do not take and give the
+            same.
         BundleError: a bundle cannot be read, or was changed after it was written.
     """
     bundles: dict[str, Bundle] = {}
+    proofs: dict[str, Proven] = {}
     opened: list[OpenedVariant] = []
     for deployed in deployment.variants:
         bundle = bundles.get(deployed.bundle)
@@ -120,6 +123,7 @@ def open_variants(path: Path, deployment: Deployment, *, unproven: bool) -> list
             bundle = bundles[deployed.bundle] = open_bundle(path.parent / deployed.bundle)
             if not unproven:
                 check_proofs(bundle)
+                proofs[deployed.bundle] = read_proofs(bundle)
         who = f"{path}: variant {deployed.name!r}"
         digest = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
         if digest != deployed.manifest_sha256:
@@ -131,6 +135,9 @@ def open_variants(path: Path, deployment: Deployment, *, unproven: bool) -> list
         if entry is None:
             known = ", ".join(variant.name for variant in bundle.manifest.variants)
             raise ServingError(f"{who}: {bundle.path} has no variant {deployed.variant!r}; there are: {known}")
+        # A runtime computes in its own way: proofs of the file in another one say nothing of this one.
+        if not unproven and (missing := proofs[deployed.bundle].missing(deployed.variant, deployed.runtime)):
+            raise ServingError(f"{who} is not proven: {missing}; then select again")
         if opened and (fault := _difference(opened[0].bundle.manifest, bundle.manifest)):
             raise ServingError(
                 f"{who} cannot answer the requests that {opened[0].deployed.name!r} answers: {fault}; deploy them apart"

@@ -170,9 +170,7 @@ def faster_variants(profile: Profile) -> dict[str, tuple[Comparison, ...]]:
     comparison counts only if it lies entirely above 1.
     """
     return {
-        entry.variant: tuple(
-            item for item in profile.comparisons if item.variant == entry.variant and item.measured.faster
-        )
+        entry.variant: tuple(item for item in profile.comparisons if item.variant == entry.variant and item.faster)
         for entry in profile.variants
         if entry.role == "hard"
     }

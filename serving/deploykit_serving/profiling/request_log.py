@@ -99,9 +99,7 @@ def _backlog(log: RequestLog) -> int:
     return int(max((np.searchsorted(log.due, taken, side="right") - np.arange(len(taken))).max(), 0))
 
 
-def _over_capacity(
-    log: RequestLog, unanswered: int, load: float, service_ns: float, rate: float, streams: int
-) -> str:
+def _over_capacity(log: RequestLog, unanswered: int, load: float, service_ns: float, rate: float, streams: int) -> str:
     if not unanswered and load < 1.0:
         return ""
     able = streams / (service_ns * 1e-9)

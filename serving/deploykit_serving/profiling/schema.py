@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deploykit_serving.profiling.significance import SIGNIFICANCE
 from deploykit_serving.profiling.statistics import Ratio
 
 PROFILE_VERSION: Final = 2
@@ -133,10 +134,15 @@ class ColdStart(_Part):
 
 
 class Memory(_Part):
-    """Resident memory of a process of its own: MiB more after loading, and at the peak of a run, than before."""
+    """Resident memory of a process of its own: MiB more after loading, and at the peak of a run, than before.
+
+    Attributes:
+        batch: samples of that run.
+    """
 
     loaded_mib: float
     peak_mib: float
+    batch: int = Field(1, ge=1)
 
 
 class Energy(_Part):
@@ -242,11 +248,16 @@ class Comparison(_Part):
     @property
     def verdict(self) -> Literal["faster", "slower", "no difference", "undecided"]:
         """What the interval supports."""
-        if self.measured.faster:
+        if self.faster:
             return "faster"
         if self.high < 1.0:
             return "slower"
         return "no difference" if self.low > 1.0 - _SMALL and self.high < 1.0 + _SMALL else "undecided"
+
+    @property
+    def faster(self) -> bool:
+        """Whether the variant is faster beyond doubt: by the interval and, where one was made, by the test."""
+        return self.measured.faster and (self.p is None or self.p < SIGNIFICANCE)
 
     @property
     def measured(self) -> Ratio:
@@ -255,21 +266,17 @@ class Comparison(_Part):
 
     def sentence(self) -> str:
         """Say it plainly."""
-        interval = f"95 % interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs"
-        if self.p is not None:
-            interval += ", p < 0.0001" if self.p < 1e-4 else f", p = {self.p:.2g}"
+        chance = "" if self.p is None else ", p < 0.0001" if self.p < 1e-4 else f", p = {self.p:.2g}"
         usual = (self.runtime, self.threads) == ("onnxruntime-cpu", 1)
         where = "" if usual else f" in {self.runtime} with {self.threads} thread(s)"
-        who = f"{self.variant} at batch {self.batch}{where}"
-        match self.verdict:
-            case "faster":
-                return f"{who} is {self.ratio:.2f} times as fast as {self.baseline} ({interval})"
-            case "slower":
-                return f"{who} is slower: {self.ratio:.2f} times the speed of {self.baseline} ({interval})"
-            case "no difference":
-                equal = f"are equally fast within {_SMALL:.0%}: ratio {self.ratio:.2f}"
-                return f"{who} and {self.baseline} {equal} ({interval})"
-        return f"{who} and {self.baseline} cannot be told apart: ratio {self.ratio:.2f} ({interval})"
+        interval = f"95 % interval {self.low:.2f} to {self.high:.2f}, {self.pairs} pairs{chance}"
+        said = {
+            "faster": f"is {self.ratio:.2f} times as fast as {self.baseline}",
+            "slower": f"is slower: {self.ratio:.2f} times the speed of {self.baseline}",
+            "no difference": f"and {self.baseline} are equally fast within {_SMALL:.0%}: ratio {self.ratio:.2f}",
+            "undecided": f"and {self.baseline} cannot be told apart: ratio {self.ratio:.2f}",
+        }
+        return f"{self.variant} at batch {self.batch}{where} {said[self.verdict]} ({interval})"
 
 
 class Profile(_Part):

@@ -28,7 +28,8 @@ class Candidate:
         metric: as ``verify`` found it for this file in this runtime, larger is better; ``None`` if it is not known.
         samples: how many held-out samples the metric rests on.
         size: bytes of the variant's file.
-        peak_mib: memory at the peak of a run; ``None`` if it was not measured.
+        peak_mib: memory of the host at the peak of a run; ``None`` if it was not measured.
+        memory_batch: samples of that run.
         comparisons: with the float model, in this runtime with these threads.
         uncompared: why there are none or not all.
         guarded: whether the bundle holds a float model that it could be compared with.
@@ -48,6 +49,7 @@ class Candidate:
     samples: int = 0
     size: int = 0
     peak_mib: float | None = None
+    memory_batch: int = 1
     points: tuple[Point, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     uncompared: str = ""
@@ -141,6 +143,7 @@ def _candidate(
         samples=proven.samples,
         size=manifest.files[written.file].size,
         peak_mib=None if entry.memory is None else entry.memory.peak_mib,
+        memory_batch=1 if entry.memory is None else entry.memory.batch,
         points=entry.points,
         comparisons=tuple(
             item for item in profile.comparisons

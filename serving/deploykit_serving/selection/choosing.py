@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from deploykit.errors import BudgetError, ServingError
+from deploykit.errors import BudgetError, ConfigError, ServingError
 from deploykit_serving.selection.candidates import Candidate, LeftOut
 from deploykit_serving.selection.judging import Verdict, judge
 from deploykit_serving.selection.pareto import pareto_front, rank
@@ -48,6 +48,19 @@ class Selection:
             return None
         return next((verdict for verdict in self.verdicts if not verdict.faults), None)
 
+    @property
+    def hint(self) -> str:
+        """What the chosen one's latency does not show, and how to measure it; empty if there is nothing to say."""
+        if self.chosen is None or self.request.load.kind == "open":
+            return ""
+        candidate = self.chosen.candidate
+        if any(point.load.kind == "open" for point in candidate.points):
+            return ""
+        return (
+            f"a closed loop does not see stalls between its calls, and {candidate.name} was measured in no open one: "
+            f"{candidate.mend} --load 0.8, then select --load open:RATE"
+        )
+
     def require(self) -> Verdict:
         """Return what was chosen.
 
@@ -78,8 +91,12 @@ def choose(
     Best is the best metric in steps of one sample (:attr:`Candidate.rank`), then the shortest latency, then the
     smallest file, then the first name; with ``prefer="latency"`` latency comes before the metric. It is an order of
     candidates one by one, so a looser budget or a further candidate can only better the answer.
+
+    Raises:
+        ConfigError: metrics of different names would be compared; names them and whose they are.
     """
     judged = [judge(candidate, request) for candidate in candidates]
+    _check_metrics([item.candidate for item in judged if not item.faults and item.candidate.metric is not None])
     meeting = sorted((item for item in judged if item.meets), key=lambda item: _preference(item, request))
     # Sorted first, so that of equal points the one that would be chosen stands for all.
     on_front = set(pareto_front([(item.candidate.rank, _latency(item)) for item in meeting]))
@@ -90,6 +107,20 @@ def choose(
     )
     faulty = sorted((item for item in judged if item.faults), key=lambda item: item.candidate.name)
     return Selection(request, host, foreign, (*meeting, *missing, *faulty), tuple(left_out))
+
+
+def _check_metrics(candidates: Sequence[Candidate]) -> None:
+    owners: dict[str, list[str]] = {}
+    for candidate in candidates:
+        owners.setdefault(candidate.metric_name, []).append(candidate.name)
+    if len(owners) < 2:
+        return
+    lines = [f"  {name or 'no name'}: {', '.join(sorted(owners[name]))}" for name in sorted(owners)]
+    raise ConfigError(
+        "metrics of different names cannot be compared; these differ:\n"
+        + "\n".join(lines)
+        + "\ngive the bundles of one metric, or ask for one with a floor: --min METRIC=VALUE"
+    )
 
 
 def _preference(verdict: Verdict, request: Request) -> tuple[float, float, int, str]:

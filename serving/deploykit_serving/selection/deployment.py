@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DEPLOYMENT_VERSION: Final = 1
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -14,13 +16,14 @@ class _Part(BaseModel):
 
 
 class Latency(_Part):
-    """Milliseconds that one call took at a batch size, one stream: percentiles by name, ``p50`` or ``p99.9``.
+    """Bounds in milliseconds for one call at a batch size, one stream: percentiles by name, ``p50`` or ``p99.9``.
 
-    Only percentiles that the sample supports are here.
+    They are what ``select`` judges by: with 99 % confidence the true percentile is not above them. Only percentiles
+    that the sample supports are here.
     """
 
     batch: int = Field(ge=1)
-    ms: dict[str, float]
+    ms: dict[str, Milliseconds]
 
 
 class Deployed(_Part):
@@ -31,7 +34,8 @@ class Deployed(_Part):
         bundle: path of the bundle, relative to the deployment file, with forward slashes.
         manifest_sha256: hash of the bundle's ``manifest.json``, which holds the hashes of all its files.
         metric: as ``verify`` found it for this file in this runtime, larger is better; ``None`` if unknown.
-        latencies: by batch size, ascending.
+        bound_ms: what was held against the budget: the bound of its percentile at its batch size and load.
+        latencies: by batch size, ascending, each once.
     """
 
     name: str
@@ -41,8 +45,16 @@ class Deployed(_Part):
     runtime: str
     runtime_version: str
     threads: int = Field(ge=1)
-    metric: float | None
+    metric: Finite | None
+    bound_ms: Milliseconds | None = None
     latencies: tuple[Latency, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _batches_ascend(self) -> Deployed:
+        batches = [latency.batch for latency in self.latencies]
+        if batches != sorted(set(batches)):
+            raise ValueError(f"variant {self.name!r}: batches must ascend, each once, got {batches}")
+        return self
 
 
 class Deployment(_Part):
@@ -55,6 +67,7 @@ class Deployment(_Part):
         budget_ms: what ``select`` was asked for.
         floors: least metric by name that was asked for.
         batch: batch size that the budget was about.
+        load: how requests came that the budget was about, as ``select --load`` takes it.
         variants: the chosen one first, then the alternatives on the Pareto front, the best metric first.
     """
 
@@ -63,9 +76,10 @@ class Deployment(_Part):
     created: str
     host: str
     percentile: float = Field(gt=0, lt=1)
-    budget_ms: float = Field(gt=0)
-    floors: dict[str, float] = Field(default_factory=dict)
+    budget_ms: Milliseconds
+    floors: dict[str, Finite] = Field(default_factory=dict)
     batch: int = Field(ge=1)
+    load: str = "closed:1"
     variants: tuple[Deployed, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

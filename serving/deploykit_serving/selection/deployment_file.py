@@ -18,7 +18,8 @@ from deploykit_serving.profiling.schema import Load
 from deploykit_serving.selection.candidates import Candidate
 from deploykit_serving.selection.choosing import Selection
 from deploykit_serving.selection.deployment import Deployed, Deployment, Latency
-from deploykit_serving.selection.judging import counted, find_point
+from deploykit_serving.selection.judging import Verdict, counted, find_point
+from deploykit_serving.selection.request import load_text
 from deploykit_serving.selection.units import percentile_name
 
 SUFFIX: Final = ".json"
@@ -37,13 +38,14 @@ def deployment_of(selection: Selection, file: Path, name: str = "") -> Deploymen
         BudgetError, ServingError: nothing was chosen; as :meth:`Selection.require`.
         ConfigError: the name is not usable, or the chosen variant was not measured with one stream in process.
     """
-    chosen = selection.require().candidate
+    first = selection.require()
+    chosen = first.candidate
     request = selection.request
     name = name or chosen.task or chosen.name.partition("/")[0]
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name {name!r}: wanted letters, digits, '.', '_' and '-', the first a letter or a digit")
-    others = [item.candidate for item in selection.front if item.candidate.name != chosen.name]
-    variants = [found for found in (_deployed(item, file) for item in (chosen, *others)) if found is not None]
+    others = [item for item in selection.front if item.candidate.name != chosen.name]
+    variants = [found for found in (_deployed(item, file) for item in (first, *others)) if found is not None]
     if not variants or variants[0].name != chosen.name:
         raise ConfigError(
             f"{chosen.name}: nothing supported was measured with one stream in process, which serve predicts from; "
@@ -57,6 +59,7 @@ def deployment_of(selection: Selection, file: Path, name: str = "") -> Deploymen
         budget_ms=request.budget.ms,
         floors=dict(request.floors),
         batch=request.batch,
+        load=load_text(request.load),
         variants=tuple(variants),
     )
 
@@ -109,7 +112,8 @@ def check_place(file: Path) -> None:
         ) from error
 
 
-def _deployed(candidate: Candidate, file: Path) -> Deployed | None:
+def _deployed(verdict: Verdict, file: Path) -> Deployed | None:
+    candidate = verdict.candidate
     latencies = tuple(_latencies(candidate))
     if not latencies:
         return None
@@ -122,18 +126,20 @@ def _deployed(candidate: Candidate, file: Path) -> Deployed | None:
         runtime_version=candidate.runtime_version,
         threads=candidate.threads,
         metric=candidate.metric,
+        bound_ms=verdict.latency_ms,
         latencies=latencies,
     )
 
 
 def _latencies(candidate: Candidate) -> Iterable[Latency]:
-    """One stream in process, at every batch size whose figures may be used."""
+    """Bounds with one stream in process, at every batch size whose figures may be used."""
     for batch in sorted({point.batch for point in candidate.points}):
         point = find_point(candidate.points, batch, Load())
         if point is None or point.invalid or not point.stable:
             continue
-        ms = {percentile_name(item.q): item.value_ms for item in point.percentiles if counted(item) is not None}
-        supported = {name: value for name, value in ms.items() if value is not None}
+        # What the server promises must be what was judged: the bound, not the percentile below it.
+        bounds = {percentile_name(item.q): counted(item) for item in point.percentiles}
+        supported = {name: bound for name, bound in bounds.items() if bound is not None}
         if supported:
             yield Latency(batch=batch, ms=supported)
 

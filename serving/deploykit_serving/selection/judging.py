@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from deploykit_serving.profiling.schema import Comparison, Load, PercentileEntry, Point
+from deploykit_serving.profiling.significance import SIGNIFICANCE
 from deploykit_serving.selection.candidates import Candidate
-from deploykit_serving.selection.request import Request, load_text
+from deploykit_serving.selection.request import Request, load_text, measured_load_text
 from deploykit_serving.selection.units import percentile_name, size_text, time_text
 
 _SAME_SHARE: Final = 1e-9
 _MIB: Final = 2**20
+_ON_GPU: Final = frozenset({"onnxruntime-cuda", "tensorrt", "tensorrt-rtx"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Verdict:
     Attributes:
         latency_ms: the bound of the percentile that was asked for; ``None`` if nothing supports one.
         measured_ms: the percentile itself.
+        load: under which it was measured; of an open loop it may be a faster one than asked for.
         faults: why it cannot be trusted or was not asked for; such a candidate is never chosen and never the nearest.
         misses: constraints it violates.
         pareto: whether it is on the front of those that meet everything.
@@ -55,6 +58,7 @@ class Verdict:
     faults: tuple[str, ...]
     misses: tuple[Miss, ...]
     pareto: bool = False
+    load: Load | None = None
 
     @property
     def meets(self) -> bool:
@@ -80,23 +84,24 @@ def judge(candidate: Candidate, request: Request) -> Verdict:
         faults += [said] if said else []
     latency = None if entry is None else counted(entry)
     misses = list(_misses(candidate, request, latency))
-    if request.max_memory is not None and candidate.peak_mib is None:
-        faults.append("its memory was not measured; profile it without --brief")
-    if request.floors and candidate.metric is None and not candidate.faults:
-        faults.append("its metric is not known: verify it with its task installed")
+    faults += _memory_unknown(candidate, request)
+    if not candidate.faults:
+        faults += _metric_unknown(candidate, request)
     return Verdict(
         candidate=candidate,
         latency_ms=latency,
         measured_ms=None if entry is None else entry.value_ms,
         faults=tuple(faults),
         misses=tuple(misses),
+        load=None if entry is None or point is None else point.load,
     )
 
 
 def find_point(points: Iterable[Point], batch: int, load: Load) -> Point | None:
     """Return what was measured at a batch size under a load.
 
-    Of open loops, the slowest that is at least as fast as asked for: waiting only grows with the rate.
+    Of open loops those with the fewest streams, as waiting only falls with more of them, and of these the slowest that
+    is at least as fast as asked for, as waiting only grows with the rate.
     """
     found = [
         item for item in points if (item.batch, item.load.through, item.load.kind) == (batch, load.through, load.kind)
@@ -104,7 +109,7 @@ def find_point(points: Iterable[Point], batch: int, load: Load) -> Point | None:
     if load.kind == "closed":
         return next((item for item in found if item.load.streams == load.streams), None)
     enough = [item for item in found if item.load.rate is not None and item.load.rate >= (load.rate or 0.0)]
-    return min(enough, key=lambda item: item.load.rate or 0.0, default=None)
+    return min(enough, key=lambda item: (item.load.streams, item.load.rate or 0.0), default=None)
 
 
 def find_percentile(point: Point, share: float) -> PercentileEntry | None:
@@ -113,9 +118,9 @@ def find_percentile(point: Point, share: float) -> PercentileEntry | None:
 
 
 def counted(entry: PercentileEntry) -> float | None:
-    """Return the latency that counts, in milliseconds; ``None`` where the sample supports none."""
+    """Return the latency that counts, in milliseconds, above 0; ``None`` where the sample supports none."""
     ends = (entry.value_ms, entry.high_ms, entry.bound_ms)
-    if any(end is None or not math.isfinite(end) for end in ends):
+    if any(end is None or not (math.isfinite(end) and end > 0.0) for end in ends):
         return None
     return max(end for end in ends if end is not None)
 
@@ -125,6 +130,30 @@ def _not_asked_for(candidate: Candidate, request: Request) -> Iterable[str]:
         yield f"only {', '.join(request.runtimes)} was asked for"
     if request.threads and candidate.threads not in request.threads:
         yield f"only {', '.join(map(str, request.threads))} thread(s) were asked for"
+
+
+def _memory_unknown(candidate: Candidate, request: Request) -> Iterable[str]:
+    if request.max_memory is None:
+        return
+    if candidate.runtime in _ON_GPU:
+        yield f"device memory is not measured, and {candidate.runtime} works in it; ask without --max-memory"
+    elif candidate.peak_mib is None:
+        yield "its memory was not measured; profile it without --brief"
+    elif request.batch > candidate.memory_batch:
+        yield (
+            f"its memory was measured at batch {candidate.memory_batch} and may be more at batch {request.batch}; "
+            "ask without --max-memory"
+        )
+
+
+def _metric_unknown(candidate: Candidate, request: Request) -> Iterable[str]:
+    if candidate.metric is not None and not math.isfinite(candidate.metric):
+        yield f"its metric is {candidate.metric}, no finite number: verify it again"
+    elif request.floors and candidate.metric is None:
+        yield "its metric is not known: verify it with its task installed"
+    elif others := [name for name in request.floors if name != candidate.metric_name]:
+        asked = ", ".join(map(repr, others))
+        yield f"its metric is {candidate.metric_name!r}, which no floor of {asked} can be held to"
 
 
 def _slower(candidate: Candidate, batch: int) -> Iterable[str]:
@@ -138,10 +167,12 @@ def _slower(candidate: Candidate, batch: int) -> Iterable[str]:
             f"not compared with the float model in {candidate.runtime} with {candidate.threads} thread(s): "
             f"{why or candidate.mend}; --allow-slower takes it"
         )
-    elif not compared.measured.faster:
+    elif not compared.faster:
+        chance = "" if compared.p is None else f", p = {compared.p:.2g}, wanted below {SIGNIFICANCE:g}"
         yield (
             f"not measured to be faster than the float model: {compared.ratio:.2f} times its speed at batch "
-            f"{compared.batch} (95 % interval {compared.low:.2f} to {compared.high:.2f}); --allow-slower takes it"
+            f"{compared.batch} (95 % interval {compared.low:.2f} to {compared.high:.2f}{chance}); "
+            "--allow-slower takes it"
         )
 
 
@@ -156,7 +187,7 @@ def _supported(candidate: Candidate, point: Point | None, request: Request) -> t
     """Return the percentile that was asked for, or why it cannot be used."""
     if point is None:
         return None, _unmeasured(candidate, request)
-    at = f"batch {point.batch}, {load_text(point.load)}"
+    at = f"batch {point.batch}, {measured_load_text(point.load)}"
     if point.invalid:
         return None, f"the measurement at {at} is invalid: {next(iter(point.invalid.splitlines()), '')}"
     entry = find_percentile(point, request.budget.percentile)
@@ -165,6 +196,8 @@ def _supported(candidate: Candidate, point: Point | None, request: Request) -> t
         there = ", ".join(percentile_name(item.q) for item in point.percentiles) or "none"
         return None, f"the profile holds no {name} at {at} (there: {there}): {candidate.mend} --percentile {name}"
     if counted(entry) is None:
+        if None not in (entry.value_ms, entry.high_ms, entry.bound_ms):
+            return None, f"{name} at {at} is no time above 0: {candidate.mend}"
         return (
             None,
             f"{name} at {at} rests on {entry.samples} calls and takes {entry.needed}: {candidate.mend} --seconds MORE",
@@ -190,11 +223,12 @@ def _misses(candidate: Candidate, request: Request, latency: float | None) -> It
         text = f"{budget.name} {time_text(latency)} (bound), {time_text(over)} over {time_text(budget.ms)}"
         yield Miss(budget.name, over / budget.ms, text)
     for name, floor in request.floors.items():
-        if candidate.metric is not None and not candidate.metric >= floor:
+        if candidate.metric is not None and name == candidate.metric_name and not candidate.metric >= floor:
             under = floor - candidate.metric
             text = f"{name} {candidate.metric:.4g}, {under:.3g} below {floor:g}"
             yield Miss(name, under / abs(floor) if floor else under, text)
-    memory = None if candidate.peak_mib is None else candidate.peak_mib * _MIB
+    known = candidate.peak_mib is not None and not any(_memory_unknown(candidate, request))
+    memory = candidate.peak_mib * _MIB if known and candidate.peak_mib is not None else None
     for what, size, limit in (("memory", memory, request.max_memory), ("size", candidate.size, request.max_size)):
         # Not `size > limit`: what is no number meets nothing.
         if size is not None and limit is not None and not size <= limit:

@@ -12,6 +12,7 @@ from deploykit.bundle import Bundle
 from deploykit.proof_binding import stale_reason
 from deploykit_export.proof_report import HopResult, ProofReport
 from deploykit_serving.proofs import VERIFICATION
+from deploykit_serving.runtimes import REFERENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Proven:
         fault: why no variant of the bundle may be chosen; empty if proofs are in order.
         samples: how many held-out samples the metric rests on.
         hops: by runtime and variant, ``onnxruntime-cpu qlinear``.
+        equal: names of the proofs that passed, and of those that failed and somebody accepted.
         mend: the command that proves the bundle again.
     """
 
@@ -29,12 +31,13 @@ class Proven:
     metric_name: str = ""
     samples: int = 0
     hops: Mapping[str, HopResult] = field(default_factory=dict)
+    equal: frozenset[str] = frozenset()
     mend: str = ""
 
     def metric(self, variant: str, runtime: str) -> float | None:
-        """Return the metric that a file has in a runtime; ``None`` if it is not known or no number."""
+        """Return the metric that a file has in a runtime; ``None`` if it is not known or no finite number."""
         hop = self.hops.get(f"{runtime} {variant}")
-        return None if hop is None or hop.metric is None or math.isnan(hop.metric) else hop.metric
+        return None if hop is None or hop.metric is None or not math.isfinite(hop.metric) else hop.metric
 
     def missing(self, variant: str, runtime: str) -> str:
         """Return why the answers of a file in a runtime are not proven, or nothing if they are."""
@@ -46,7 +49,17 @@ class Proven:
         if hop.status != "run":
             said = next(iter(hop.reason.splitlines()), "") or "no reason was given"
             return f"verify could not run it in {runtime}: {said}"
-        return ""
+        if not hop.compared_with:
+            return f"verify ran it in {runtime} and had nothing to compare its answers with: {self.mend}"
+        # The reference names its proof by the variant alone.
+        parity = f"parity {variant}" if runtime == REFERENCE else f"parity {hop.name}"
+        if parity not in self.equal:
+            return f"its answers in {runtime} are not proven equal, {parity!r} did not pass: {self.mend}"
+        if hop.metric is not None and not math.isfinite(hop.metric):
+            return f"its metric in {runtime} is {hop.metric}, no finite number: {self.mend}"
+        # What is equal to something unproven is not proven.
+        equal_to_reference = runtime != REFERENCE and hop.compared_with == f"{REFERENCE} {variant}"
+        return self.missing(variant, REFERENCE) if equal_to_reference else ""
 
 
 def read_proofs(bundle: Bundle) -> Proven:
@@ -69,4 +82,10 @@ def read_proofs(bundle: Bundle) -> Proven:
         detail = next(iter(failed.detail.splitlines()), "")
         fault = f"proof {failed.name!r} failed: {detail}; mend it, or accept it: {mend} --accept REASON"
     hops = {hop.name: hop for hop in report.hops}
-    return Proven(fault=fault, metric_name=report.metric_name, samples=report.samples, hops=hops, mend=mend)
+    equal = frozenset(
+        proof.name for proof in report.proofs
+        if proof.status == "passed" or (proof.status == "failed" and proof.name in accepted)
+    )  # fmt: skip
+    return Proven(
+        fault=fault, metric_name=report.metric_name, samples=report.samples, hops=hops, equal=equal, mend=mend
+    )

@@ -50,7 +50,7 @@ class Request:
     Attributes:
         floors: least metric by name.
         batch: samples a request.
-        load: how requests come; of an open loop every measured rate at least as high counts.
+        load: how requests come; of an open loop every measured rate at least as high counts, with the fewest streams.
         host: id of the host whose measurements count; empty for this one.
         task: only bundles of this task.
         runtimes: only these; empty for all.
@@ -148,3 +148,8 @@ def load_text(load: Load) -> str:
     """Return a load as :func:`parse_load` reads it."""
     words = f"open:{load.rate:g}" if load.kind == "open" and load.rate is not None else f"closed:{load.streams}"
     return f"http:{words}" if load.through == "http" else words
+
+
+def measured_load_text(load: Load) -> str:
+    """Return a load as it was measured: of an open loop with how many requests could be under way at once."""
+    return load_text(load) if load.kind == "closed" else f"{load_text(load)} with {load.streams} stream(s)"

@@ -9,6 +9,7 @@ import pytest
 from deploykit.latency_block import Block, LatencyTableError
 from deploykit.latency_space import SearchSpace, Term
 from deploykit_serving.latency_tables import (
+    Drift,
     Pace,
     Stack,
     detect_fusion,
@@ -160,6 +161,24 @@ def test_a_table_that_holds_is_told_from_one_that_is_stale() -> None:
     changed = still_valid(table, STACKS, slower, slower.canary, pace=PACE)
     assert not changed.valid
     assert str(changed).startswith("the table is stale: measure it anew")
+
+
+@pytest.mark.parametrize(
+    ("changes", "canary", "valid"),
+    [
+        ([0.01, -0.02, 0.14], 0.0, True),
+        ([0.01, -0.02, 0.16], 0.0, False),
+        ([0.01, -0.02, -0.16], None, False),
+        ([0.06, 0.06, 0.0], None, False),
+        ([0.0], 0.06, False),
+    ],
+)
+def test_a_table_is_stale_by_its_median_its_canary_or_one_block_alone(
+    changes: list[float], canary: float | None, valid: bool
+) -> None:
+    found = Drift({block(f"op{place}"): change for place, change in enumerate(changes)}, canary, True, 0.05)
+    assert found.valid == valid
+    assert str(found).startswith("the table holds" if valid else "the table is stale")
 
 
 def test_another_environment_is_refused_before_anything_is_measured() -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import textwrap
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +16,15 @@ import onnx
 import pytest
 
 from deploykit.errors import ServingError
+from deploykit.registry import installed
 from deploykit_serving.profiling.cold_start import cold_start
 from deploykit_serving.profiling.fresh_process import run_fresh
 from deploykit_serving.profiling.memory import memory
 from tests.serving.profiling.tiny_bundles import FEATURES, write_tiny
 
 WEIGHT_MIB = 48
+MARK = "DEPLOYKIT_TEST_FRESH"
+PATIENCE = 120.0
 
 
 def _heavy_model() -> bytes:
@@ -71,10 +80,12 @@ def test_a_variant_that_is_not_there_is_an_error_in_words(tiny: Path) -> None:
 
 @pytest.fixture
 def _faulty_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real plugin, found as anybody's is, whose runtimes crash and hang when they load a model."""
+    """A real plugin, found on this process's path only, whose runtimes crash and hang when they load a model."""
+    installed()  # found before: the plugin is for the processes that are started
     (tmp_path / "faulty_runtimes.py").write_text(
         textwrap.dedent("""
-        import os, signal, sys, time
+        import os, signal, subprocess, sys, time
+        from pathlib import Path
         from deploykit.cards import RuntimeCard
         from deploykit.hookspecs import hookimpl
         from deploykit.runtime import Runtime
@@ -83,11 +94,13 @@ def _faulty_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         class Crashing(Runtime):
             def open_session(self, model, options):
+                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
                 print("about to crash", flush=True)
                 os.kill(os.getpid(), signal.SIGSEGV)
 
         class Hanging(Runtime):
             def open_session(self, model, options):
+                Path(os.environ["DEPLOYKIT_TEST_FRESH"], "hangs").touch()
                 time.sleep(3600)
 
         @hookimpl
@@ -100,10 +113,36 @@ def _faulty_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-runtimes\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text("[deploykit]\nfaulty = faulty_runtimes\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(MARK, str(tmp_path))
 
 
-@pytest.mark.usefixtures("_faulty_runtimes")
+@pytest.fixture
+def _no_process_left(tmp_path: Path) -> Iterator[None]:
+    """Look for processes that were started from here, and end those that a fault has left."""
+    yield
+    patience = time.monotonic() + PATIENCE
+    while (alive := _marked(tmp_path)) and time.monotonic() < patience:
+        time.sleep(0.05)
+    for process in alive:
+        os.kill(process, signal.SIGKILL)
+    assert not alive
+
+
+def _marked(folder: Path) -> list[int]:
+    """Return the processes beside this one that carry the mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            marks = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"{MARK}={folder}".encode() in marks and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.usefixtures("_faulty_runtimes", "_no_process_left")
 def test_a_crash_and_a_hang_are_errors_with_last_words(tiny: Path) -> None:
     with pytest.raises(
         ServingError, match=r"(?s)hard@crashing/1 .* crashed with SIGSEGV; last words: .*about to crash"
@@ -111,3 +150,26 @@ def test_a_crash_and_a_hang_are_errors_with_last_words(tiny: Path) -> None:
         memory(tiny, "hard", "crashing")
     with pytest.raises(ServingError, match=r"hard@hanging/1 .* did not end within 5 s; last words: "):
         run_fresh(tiny, "hard", "hanging", 1, batch=None, timeout=5.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+@pytest.mark.usefixtures("_faulty_runtimes", "_no_process_left")
+def test_a_killed_caller_leaves_no_process_behind(tiny: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from deploykit_serving.profiling.fresh_process import run_fresh
+run_fresh(Path(sys.argv[1]), "hard", "hanging", 1, batch=None, timeout=3600.0)
+"""
+    path = os.pathsep.join(item or os.getcwd() for item in sys.path)
+    caller = subprocess.Popen([sys.executable, "-c", program, str(tiny)], env={**os.environ, "PYTHONPATH": path})
+    try:
+        patience = time.monotonic() + PATIENCE
+        while not (tmp_path / "hangs").exists():
+            assert caller.poll() is None
+            assert time.monotonic() < patience
+            time.sleep(0.02)
+        assert len(_marked(tmp_path)) == 2
+    finally:
+        caller.kill()
+        caller.wait()

@@ -59,7 +59,8 @@ def test_a_server_is_measured_by_the_same_loops(server: str) -> None:
         calls = [stack.enter_context(http_call(server, "affine", None, INPUTS, SIGNATURE)) for _ in range(3)]
         closed = run_streams(calls, seconds=60.0, at_most=20)
         opened = open_loop(calls, rate=100.0, seconds=0.5)
-    assert len(closed.times) == 60
+    assert closed.fairness == 1.0
+    assert 20 <= len(closed.times) <= 60  # without those that were made after the first stream had ended
     assert len(opened.times) == opened.asked
 
 

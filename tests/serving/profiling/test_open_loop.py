@@ -53,8 +53,8 @@ def _lindley(due: NDArray[np.int64], service: NDArray[np.int64]) -> NDArray[np.i
 
 
 def test_latency_counts_from_the_intended_moment() -> None:
-    run = open_loop(lambda: time.sleep(0.004), rate=200.0, seconds=0.5, streams=1, seed=1)
-    due = arrivals(200.0, 0.5, seed=1)
+    run = open_loop(lambda: time.sleep(0.004), rate=200.0, seconds=60.0, streams=1, seed=1, at_most=100)
+    due = arrivals(200.0, 60.0, seed=1, at_most=100)
     assert run.asked == len(due) == len(run.times)
     # A sleep lasts at least as long as asked for, so no request can be faster than the queue allows.
     assert (run.times >= _lindley(due, np.full(len(due), 4 * MS))).all()
@@ -65,8 +65,13 @@ def test_latency_counts_from_the_intended_moment() -> None:
 def test_a_stall_hits_everyone_who_would_have_come() -> None:
     """Coordinated omission: the uncorrected figure sees one slow call, users saw dozens."""
     turns = itertools.count()
-    run = open_loop(lambda: time.sleep(0.4 if next(turns) == 20 else 0.0), rate=200.0, seconds=0.5, streams=1, seed=2)
-    due = arrivals(200.0, 0.5, seed=2)
+
+    def call() -> None:
+        time.sleep(0.4 if next(turns) == 20 else 0.0)
+
+    run = open_loop(call, rate=200.0, seconds=60.0, streams=1, seed=2, at_most=100)
+    due = arrivals(200.0, 60.0, seed=2, at_most=100)
+    assert len(run.times) == len(due)
     in_stall = (due > due[20]) & (due < due[20] + 300 * MS)
     assert np.count_nonzero(in_stall) > 30
     assert (run.times[in_stall] >= due[20] + 400 * MS - due[in_stall]).all()
@@ -75,7 +80,7 @@ def test_a_stall_hits_everyone_who_would_have_come() -> None:
 
 
 def test_a_rate_over_capacity_is_invalid_and_says_what_is_possible() -> None:
-    run = open_loop(lambda: time.sleep(0.01), rate=200.0, seconds=0.5, streams=1)
+    run = open_loop(lambda: time.sleep(0.01), rate=200.0, seconds=60.0, streams=1, at_most=100)
     assert run.load > 1.5
     assert "200 requests a second are over capacity: 1 streams with" in run.invalid
     assert "ask for less" in run.invalid
@@ -83,38 +88,41 @@ def test_a_rate_over_capacity_is_invalid_and_says_what_is_possible() -> None:
 
 
 def test_a_hopeless_rate_ends_and_counts_who_was_left() -> None:
-    run = open_loop(lambda: time.sleep(0.05), rate=1000.0, seconds=0.1, streams=2)
+    run = open_loop(lambda: time.sleep(0.1), rate=200.0, seconds=1.0, streams=2)
     assert len(run.times) < run.asked
     assert f"{run.asked - len(run.times)} of {run.asked} requests were left unanswered" in run.invalid
 
 
 def test_as_many_requests_run_at_once_as_there_are_streams() -> None:
     lock, now, most = threading.Lock(), [0], [0]
+    together = threading.Barrier(3, timeout=30)  # breaks, and fails the test, if fewer run at once
 
     def call() -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.05)
+        together.wait()
         with lock:
             now[0] -= 1
+        together.wait()
 
-    open_loop(call, rate=500.0, seconds=0.2, streams=3)
+    open_loop(call, rate=500.0, seconds=60.0, streams=3, at_most=30)
     assert most == [3]
 
 
 def test_every_stream_has_its_own_call() -> None:
     seen: list[set[int]] = [set(), set(), set()]
+    together = threading.Barrier(3, timeout=30)  # so that no stream can take the requests of a slower one
 
     def connection(row: set[int]) -> Callable[[], None]:
         def call() -> None:
             row.add(threading.get_ident())
-            time.sleep(0.005)
+            together.wait()
 
         return call
 
-    run = open_loop([connection(row) for row in seen], rate=2000.0, seconds=0.1)
-    assert len(run.times) == run.asked
+    run = open_loop([connection(row) for row in seen], rate=2000.0, seconds=60.0, at_most=30)
+    assert len(run.times) == run.asked == 30
     assert [len(row) for row in seen] == [1, 1, 1]
     assert len(set.union(*seen)) == 3
 
@@ -148,6 +156,21 @@ def test_late_generator_is_told_from_late_answers() -> None:
     assert "33.3% of the requests were begun more than 1 ms late although a stream was free" in run.invalid
     assert run.times.tolist() == [MS, 6 * MS, 6 * MS]
     assert run.service.tolist() == [MS, MS, MS]
+
+
+@pytest.mark.parametrize(
+    ("lag", "service", "late"),
+    [(40_000, 100_000, False), (60_000, 100_000, True), (60_000, 800_000, False), (200_000, 1_500_000, True)],
+)
+def test_a_generator_that_is_always_a_little_late_is_measured_by_what_a_call_takes(
+    lag: int, service: int, late: bool
+) -> None:
+    due = [10 * MS * index for index in range(20)]
+    run = summed_up(_log([(at, at, at + lag, at + lag + service) for at in due]), rate=100.0, streams=1)
+    assert run.behind == 0.0
+    assert run.lag_ns == lag
+    words = f"the median request was begun {lag / 1e3:.3g} us late although a stream was free, and a call takes "
+    assert (words in run.invalid) == bool(run.invalid) == late
 
 
 def test_backlog_counts_who_waited_at_once() -> None:

@@ -55,14 +55,13 @@ def test_profile_holds_every_variant_with_its_sweep(measured: Profile) -> None:
     assert measured.host.id == HERE
 
 
-def test_throughput_and_median_tell_the_same_story(measured: Profile) -> None:
-    entry = measured.of("float")
-    assert entry is not None
-    point = entry.points[0]
-    median = point.percentile(0.5)
-    assert median is not None
-    assert median.value_ms is not None
-    assert point.throughput == pytest.approx(point.batch * 1000 / median.value_ms, rel=0.8)
+def test_throughput_and_histogram_tell_the_same_story(measured: Profile) -> None:
+    # By the mean, not by the median: on a busy machine a few calls last a hundred times as long as the others.
+    for entry in measured.variants:
+        for point in entry.points:
+            lows, highs, counts = Histogram.decode(point.histogram).buckets()
+            most, least = (point.batch * point.calls * 1e9 / float((ends * counts).sum()) for ends in (lows, highs))
+            assert least * 0.999 <= point.throughput <= most * 1.001
 
 
 def test_an_entry_says_when_and_with_what_it_was_measured(measured: Profile) -> None:

@@ -154,6 +154,35 @@ def test_what_is_stale_does_not_stay(bundle: Bundle, profile: Profile) -> None:
     assert {item.threads for item in merged.comparisons} == {2}
 
 
+def test_a_comparison_does_not_outlive_the_file_it_was_made_with(
+    tmp_path: Path, bundle: Bundle, profile: Profile
+) -> None:
+    changed = extend_bundle(_with(bundle, profile), {"models/float.onnx": slow_sum_model(products=2)})
+    only_baseline = profile.model_copy(update={"variants": profile.variants[1:], "comparisons": ()})
+    merged, words = merged_with_earlier(changed, only_baseline)
+    assert _names(merged) == ["float@onnxruntime-cpu/1", "hard@onnxruntime-cpu/1"]
+    assert merged.comparisons == ()
+    assert words[1:] == tuple(
+        f"the earlier comparison of hard@onnxruntime-cpu/1 at batch {item.batch} with float is dropped: the file has "
+        "changed since"
+        for item in profile.comparisons
+    )
+    # Measured again and still the same file: the comparisons hold.
+    same = _with(_write(tmp_path / "same.bundle"), profile)
+    assert merged_with_earlier(same, only_baseline)[0].comparisons == profile.comparisons
+
+
+def test_figures_of_other_inputs_do_not_stay(bundle: Bundle, profile: Profile) -> None:
+    random = profile.settings.model_copy(update={"inputs": "random"})
+    earlier = _with_threads(profile, 2).model_copy(update={"settings": random})
+    merged, words = merged_with_earlier(_with(bundle, earlier), profile)
+    assert merged == profile
+    assert words == (
+        "the earlier profile of this host is replaced as a whole: it was measured with random, and now with held-out "
+        "samples",
+    )
+
+
 def test_what_another_version_of_the_runtime_did_does_not_stay(bundle: Bundle, profile: Profile) -> None:
     old = _with_version(_with_threads(profile, 3), "onnxruntime 0")
     merged, words = merged_with_earlier(_with(bundle, old), profile)
@@ -177,7 +206,7 @@ def test_an_earlier_profile_of_another_version_is_replaced_as_a_whole_and_said_s
 
 
 def test_a_call_merges_and_says_so(tmp_path: Path, profile: Profile) -> None:
-    bundle = write_tiny(tmp_path / "tiny.bundle")
+    bundle = write_tiny(tmp_path / "tiny.bundle", samples=np.ones((5, 4), dtype=np.float32))
     earlier = _with_threads(profile, 2)
     _with(bundle, earlier, variants=[earlier.variants[0].model_dump(mode="json")], comparisons=[])
     notes: list[str] = []

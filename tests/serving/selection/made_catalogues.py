@@ -87,6 +87,8 @@ class Made:
     peak_mib: float | None = 50.0
     hop: Mapping[str, Any] | None = field(default_factory=dict)
     compared_batch: int = 1
+    p: float | None = None
+    memory_batch: int = 1
 
 
 def write_measured(
@@ -130,7 +132,9 @@ def profile_of(manifest: Manifest, made: Sequence[Made], host: Host) -> Profile:
             variant=item.variant, role="hard", sha256=sha[item.variant], runtime=item.runtime,
             runtime_version=item.version, threads=item.threads, points=tuple(item.points), stopped="",
             failure=item.failure,
-            memory=None if item.peak_mib is None else Memory(loaded_mib=1.0, peak_mib=item.peak_mib),
+            memory=None if item.peak_mib is None else Memory(
+                loaded_mib=1.0, peak_mib=item.peak_mib, batch=item.memory_batch
+            ),
         )
         for item in made
     ]  # fmt: skip
@@ -146,7 +150,7 @@ def profile_of(manifest: Manifest, made: Sequence[Made], host: Host) -> Profile:
         Comparison(
             variant=item.variant, baseline="float", runtime=item.runtime, threads=item.threads,
             batch=item.compared_batch, ratio=item.faster, low=item.faster * 0.98, high=item.faster * 1.02,
-            pairs=100, block=10,
+            pairs=100, block=10, p=item.p,
         )
         for item in made if item.faster is not None
     ]  # fmt: skip
@@ -165,9 +169,12 @@ def report_of(
                                                     name=f"{item.runtime} {item.variant}")
         for item in made if item.hop is not None
     }  # fmt: skip
+    told = {proof.name for proof in proofs}
+    parities = ["parity " + name.removeprefix("onnxruntime-cpu ") for name in hops]
+    equal = [Proof(name=name, status="passed", detail="equal") for name in parities if name not in told]
     return ProofReport(
         files=proven_files(manifest), claims=claims_digest(manifest), samples=samples, metric_name=metric_name,
-        hops=tuple(hops.values()), proofs=tuple(proofs), seconds=1.0,
+        hops=tuple(hops.values()), proofs=(*proofs, *equal), seconds=1.0,
     )  # fmt: skip
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from deploykit.errors import BudgetError, BundleError, ConfigError
 from deploykit_serving.profiling.schema import Load
@@ -61,11 +65,63 @@ def test_the_chosen_one_first_then_the_front(folder: Path, tmp_path: Path) -> No
     assert (best.variant, best.runtime, best.runtime_version, best.threads) == ("v", "engine", "engine 1.0", 2)
     assert best.metric == 0.99
     # One stream only; p99 of 100 calls is not supported, nor is anything of 3 calls or of what was not stable.
-    assert [(item.batch, item.ms) for item in best.latencies] == [
-        (1, {"p50": 8.0, "p90": 12.0, "p99": 16.0}),
-        (4, {"p50": 20.0, "p90": 30.0, "p99": 40.0}),
-        (16, {"p50": 70.0, "p90": 105.0}),
-    ]
+    # Bounds lie 1.1 times above what was measured.
+    assert [item.batch for item in best.latencies] == [1, 4, 16]
+    assert best.latencies[0].ms == pytest.approx({"p50": 8.8, "p90": 13.2, "p99": 17.6})
+    assert best.latencies[1].ms == pytest.approx({"p50": 22.0, "p90": 33.0, "p99": 44.0})
+    assert best.latencies[2].ms == pytest.approx({"p50": 77.0, "p90": 115.5})
+
+
+def test_the_file_carries_what_was_judged(folder: Path, tmp_path: Path) -> None:
+    selection = chosen_from(folder)
+    written = write_deployment(selection, tmp_path / "d.json")
+    judged = {item.candidate.name: item.latency_ms for item in selection.verdicts}
+    assert written.load == "closed:1"
+    for item in written.variants:
+        assert item.bound_ms == item.latencies[0].ms["p99"] == judged[item.name]
+        assert item.bound_ms <= written.budget_ms
+    many = chosen_from(folder, Request(Budget(0.5, 40.0), load=Load(streams=4)))
+    written = write_deployment(many, tmp_path / "d.json")
+    assert written.load == "closed:4"
+    assert written.variants[0].bound_ms == pytest.approx(33.0)
+
+
+def _changed(document: Any, path: tuple[str | int, ...], value: object) -> Any:
+    first, *rest = path
+    copy: Any = list(document) if isinstance(document, list) else dict(document)
+    copy[first] = _changed(copy[first], tuple(rest), value) if rest else value
+    return copy
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("variants", 0, "latencies", 0, "ms", "p99"), ("variants", 0, "bound_ms"), ("variants", 0, "metric"),
+        ("floors", "accuracy"), ("budget_ms",),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_no_deployment(
+    folder: Path, tmp_path: Path, path: tuple[str | int, ...], value: float
+) -> None:
+    write_deployment(chosen_from(folder), tmp_path / "d.json")
+    changed = _changed(document(tmp_path / "d.json"), path, value)
+    if path[-1] in ("metric", "accuracy") and math.isfinite(value):
+        Deployment.model_validate(changed)
+        return
+    words = "should be greater than 0" if value in (0.0, -1.0) else "should be (a finite number|greater than 0)"
+    with pytest.raises(ValidationError, match=words):
+        Deployment.model_validate(changed)
+
+
+@pytest.mark.parametrize("batches", [(4, 1), (1, 1), (1, 4, 4)])
+def test_batches_ascend_each_once(folder: Path, tmp_path: Path, batches: tuple[int, ...]) -> None:
+    write_deployment(chosen_from(folder), tmp_path / "d.json")
+    latencies = [{"batch": batch, "ms": {"p99": 1.0}} for batch in batches]
+    changed = _changed(document(tmp_path / "d.json"), ("variants", 0, "latencies"), latencies)
+    words = rf"variant 'best/v@engine/2': batches must ascend, each once, got {re.escape(str(list(batches)))}"
+    with pytest.raises(ValidationError, match=words):
+        Deployment.model_validate(changed)
 
 
 def test_with_latency_first_the_fastest_leads(folder: Path, tmp_path: Path) -> None:

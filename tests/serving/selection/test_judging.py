@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from deploykit_serving.profiling.schema import Comparison, PercentileEntry
+from deploykit.errors import ConfigError
+from deploykit_serving.profiling.schema import Comparison, Load, PercentileEntry
 from deploykit_serving.selection.candidates import Candidate
 from deploykit_serving.selection.choosing import choose
-from deploykit_serving.selection.judging import counted, judge
-from deploykit_serving.selection.request import Budget, Request
+from deploykit_serving.selection.judging import counted, find_point, judge
+from deploykit_serving.selection.request import Budget, Prefer, Request
 from tests.serving.selection.made_catalogues import entry, point
 
 CANDIDATE = Candidate(
-    "a/v@engine/1", Path("a.bundle"), "0" * 64, "v", "engine", "1", 1, metric=0.9, samples=100, size=1000,
-    peak_mib=1.0, points=(point(1.0, over=1.25),),
+    "a/v@engine/1", Path("a.bundle"), "0" * 64, "v", "engine", "1", 1, metric=0.9, metric_name="accuracy", samples=100,
+    size=1000, peak_mib=1.0, points=(point(1.0, over=1.25),),
 )  # fmt: skip
 
 
@@ -73,3 +75,92 @@ def test_the_largest_end_counts() -> None:
 
 def test_memory_that_is_no_number_meets_no_limit() -> None:
     assert not meets(Request(Budget(0.5, 9.0), max_memory=1e12), replace(CANDIDATE, peak_mib=math.nan))
+
+
+def test_a_floor_holds_only_the_metric_of_its_name() -> None:
+    (said,) = judge(CANDIDATE, Request(Budget(0.5, 9.0), floors={"psnr": 0.1})).faults
+    assert said == "its metric is 'accuracy', which no floor of 'psnr' can be held to"
+    verdict = judge(CANDIDATE, Request(Budget(0.5, 9.0), floors={"psnr": 99.0}))
+    assert verdict.faults
+    assert not verdict.misses
+
+
+def test_metrics_of_different_names_are_not_compared() -> None:
+    psnr = replace(CANDIDATE, name="b/v@engine/1", metric=31.0, metric_name="psnr")
+    for prefer in get_args(Prefer):
+        with pytest.raises(ConfigError, match=r"(?s)different names cannot be compared; .*accuracy: a/v.*psnr: b/v"):
+            choose([CANDIDATE, psnr], Request(Budget(0.5, 9.0), prefer=prefer))
+    chosen = choose([CANDIDATE, psnr], Request(Budget(0.5, 9.0), floors={"accuracy": 0.5})).chosen
+    assert chosen is not None
+    assert chosen.candidate is CANDIDATE
+    # What is rejected anyway, or has no metric, is compared with nothing.
+    rest = [replace(psnr, faults=("never verified",)), replace(psnr, name="c/v@engine/1", metric=None)]
+    assert choose([CANDIDATE, *rest], Request(Budget(0.5, 9.0))).chosen == chosen
+
+
+@pytest.mark.parametrize("metric", [math.inf, -math.inf, math.nan])
+def test_a_metric_that_is_no_finite_number_is_never_chosen(metric: float) -> None:
+    candidate = replace(CANDIDATE, metric=metric)
+    for floors in ({}, {"accuracy": 0.1}):
+        (said,) = judge(candidate, Request(Budget(0.5, 9.0), floors=floors)).faults
+        assert said == f"its metric is {metric}, no finite number: verify it again"
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+@pytest.mark.parametrize("field", ["value_ms", "high_ms", "bound_ms"])
+def test_a_time_that_is_not_above_0_is_no_latency(field: str, value: float) -> None:
+    broken = entry(0.5, 1.0).model_copy(update={field: value})
+    assert counted(broken) is None
+    candidate = replace(CANDIDATE, points=(point(1.0, percentiles=(broken,)),))
+    (said,) = judge(candidate, Request(Budget(0.5, 1e9))).faults
+    assert said == "p50 at batch 1, closed:1 is no time above 0: deploykit profile a.bundle"
+
+
+def test_memory_counts_only_for_the_batch_and_the_place_it_was_measured_in() -> None:
+    candidate = replace(CANDIDATE, points=tuple(point(1.0, batch=batch) for batch in (1, 4, 8)), memory_batch=4)
+    asked = {batch: Request(Budget(0.5, 9.0), batch=batch, max_memory=1e12) for batch in (1, 4, 8)}
+    assert [meets(request, candidate) for request in asked.values()] == [True, True, False]
+    verdict = judge(candidate, replace(asked[8], max_memory=1.0))
+    assert verdict.faults == (
+        "its memory was measured at batch 4 and may be more at batch 8; ask without --max-memory",
+    )
+    assert not verdict.misses
+    for runtime in ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx"):
+        (said,) = judge(replace(candidate, runtime=runtime), asked[1]).faults
+        assert said == f"device memory is not measured, and {runtime} works in it; ask without --max-memory"
+        assert meets(replace(asked[1], max_memory=None), replace(candidate, runtime=runtime))
+
+
+@pytest.mark.parametrize(("p", "faster"), [(None, True), (0.009, True), (0.01, False), (0.2, False), (math.nan, False)])
+def test_an_interval_above_1_is_not_enough_where_chance_would_do(p: float | None, faster: bool) -> None:
+    compared = Comparison(variant="v", baseline="float", batch=1, ratio=1.2, low=1.1, high=1.3, pairs=99, block=9, p=p)
+    candidate = replace(CANDIDATE, comparisons=(compared,), guarded=True)
+    verdict = judge(candidate, Request(Budget(0.5, 9.0)))
+    assert verdict.meets == faster
+    if not faster:
+        assert f"(95 % interval 1.10 to 1.30, p = {p:.2g}, wanted below 0.01); --allow-slower" in verdict.faults[0]
+    slower = replace(candidate, comparisons=(compared.model_copy(update={"low": 0.9, "p": 0.001}),))
+    assert not meets(Request(Budget(0.5, 9.0)), slower)
+
+
+def test_open_loops_of_different_streams_are_not_mixed() -> None:
+    measured = [(1, 90.0, 5.0), (4, 50.0, 2.0), (4, 95.0, 3.0), (1, 60.0, 4.0)]
+    points = [point(ms, load=Load(kind="open", streams=streams, rate=rate)) for streams, rate, ms in measured]
+    answered = {}
+    for rate in (40.0, 61.0, 91.0, 96.0):
+        found = find_point(points, 1, Load(kind="open", rate=rate))
+        answered[rate] = None if found is None else (found.load.streams, found.load.rate)
+    assert answered == {40.0: (1, 60.0), 61.0: (1, 90.0), 91.0: (4, 95.0), 96.0: None}
+    candidate = replace(CANDIDATE, points=tuple(points))
+    assert judge(candidate, Request(Budget(0.5, 9.0), load=Load(kind="open", rate=91.0))).load == points[2].load
+
+
+def test_a_closed_loop_says_what_it_does_not_see() -> None:
+    hint = choose([CANDIDATE], Request(Budget(0.5, 9.0))).hint
+    assert hint == (
+        "a closed loop does not see stalls between its calls, and a/v@engine/1 was measured in no open one: "
+        "deploykit profile a.bundle --load 0.8, then select --load open:RATE"
+    )
+    opened = replace(CANDIDATE, points=(*CANDIDATE.points, point(1.0, load=Load(kind="open", rate=9.0))))
+    assert choose([opened], Request(Budget(0.5, 9.0))).hint == ""
+    assert choose([CANDIDATE], Request(Budget(0.5, 0.1))).hint == ""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploykit.bundle_writer import extend_bundle
-from deploykit.errors import BudgetError, ServingError
+from deploykit.errors import BudgetError, ConfigError, ServingError
 from deploykit_export.proof_report import Proof
 from deploykit_serving.profiling.schema import Load, profile_file
 from deploykit_serving.selection.choosing import Selection
@@ -85,6 +85,9 @@ def test_the_nearest_names_every_constraint_and_the_amount(tmp_path: Path) -> No
          "verify could not run it in engine: no such operator"),
         ({"faster": 0.8}, "not measured to be faster than the float model: 0.80 times its speed at batch 1 (95 % "),
         ({"faster": 1.01}, "not measured to be faster than the float model: 1.01 times its speed at batch 1 (95 % "),
+        ({"faster": 2.0, "p": 0.04}, "not measured to be faster than the float model: 2.00 times its speed at batch 1 "
+         "(95 % interval 1.96 to 2.04, p = 0.04, wanted below 0.01); "),
+        ({"hop": {"compared_with": ""}}, "verify ran it in engine and had nothing to compare its answers with: "),
         ({"faster": None}, "not compared with the float model in engine with 1 thread(s): deploykit profile "),
         ({"version": "engine 0.9"}, "stale: measured with engine 0.9, installed is engine 1.0: deploykit profile "),
     ],
@@ -115,6 +118,15 @@ def test_an_unknown_metric_meets_no_floor_but_may_be_chosen_without_one(tmp_path
     chosen = ask(tmp_path).chosen
     assert chosen is not None
     assert chosen.candidate.name == "b/v@engine/1"
+
+
+@pytest.mark.parametrize(("written", "said"), [("Infinity", "inf"), ("-Infinity", "-inf"), ("NaN", "nan")])
+def test_a_metric_that_is_no_finite_number_is_never_chosen(tmp_path: Path, written: str, said: str) -> None:
+    bundle = write_measured(tmp_path, "a", [Made("v", [point(1.0)])])
+    proofs = bundle.read("proofs/verify.json")
+    assert proofs.count(b'"metric":0.9') == 1
+    extend_bundle(bundle, {"proofs/verify.json": proofs.replace(b'"metric":0.9', f'"metric":{written}'.encode())})
+    assert reason(tmp_path).startswith(f"its metric in engine is {said}, no finite number: deploykit verify ")
 
 
 def test_memory_that_was_not_measured_meets_no_limit(tmp_path: Path) -> None:
@@ -165,6 +177,46 @@ def test_failed_proofs_reject_the_bundle_unless_accepted(tmp_path: Path) -> None
     assert ask(tmp_path).chosen is None
     extend_bundle(bundle, {}, {"accepted": ({**other[0], "proof": "parity v"},)})
     assert ask(tmp_path).chosen is not None
+
+
+@pytest.mark.parametrize(("runtime", "parity"), [("engine", "parity engine v"), ("onnxruntime-cpu", "parity v")])
+def test_a_hop_proves_nothing_without_its_proof_of_parity(tmp_path: Path, runtime: str, parity: str) -> None:
+    made = [Made("v", [point(1.0)], runtime=runtime)]
+    not_run = Proof(name=parity, status="not run", detail="there is no hard form to compare with")
+    write_measured(tmp_path, "a", made, proofs=[not_run])
+    assert reason(tmp_path).startswith(f"its answers in {runtime} are not proven equal, '{parity}' did not pass: ")
+    failed = Proof(name=parity, status="failed", detail="off by 3")
+    accepted = ({"proof": parity, "reason": "known", "when": "2026-01-01T00:00:00Z"},)
+    write_measured(tmp_path, "a", made, proofs=[failed], accepted=accepted)
+    assert ask(tmp_path).chosen is not None
+
+
+def test_what_equals_something_unproven_is_not_proven(tmp_path: Path) -> None:
+    made = [Made("v", [point(1.0)], hop={"compared_with": "onnxruntime-cpu v"}),
+            Made("v", [point(1.0)], runtime="onnxruntime-cpu")]  # fmt: skip
+    not_run = Proof(name="parity v", status="not run", detail="there is no hard form to compare with")
+    write_measured(tmp_path, "a", made, proofs=[not_run])
+    hard = [item for item in ask(tmp_path).verdicts if "/v@" in item.candidate.name]
+    said = "its answers in onnxruntime-cpu are not proven equal, 'parity v' did not pass: "
+    assert [item.faults[0].startswith(said) for item in hard] == [True, True]
+    write_measured(tmp_path, "a", made)
+    assert ask(tmp_path).chosen is not None
+
+
+def test_memory_at_a_larger_batch_than_was_measured(tmp_path: Path) -> None:
+    request = Request(EASY.budget, batch=8, max_memory=1e12)
+    write_measured(tmp_path, "a", [Made("v", [point(1.0, batch=8)])])
+    assert reason(tmp_path, request).startswith("its memory was measured at batch 1 and may be more at batch 8; ")
+    write_measured(tmp_path, "a", [Made("v", [point(1.0, batch=8)], memory_batch=8)])
+    assert ask(tmp_path, request).chosen is not None
+
+
+def test_bundles_of_different_metrics_are_not_compared(tmp_path: Path) -> None:
+    write_measured(tmp_path, "a", [Made("v", [point(1.0)])])
+    write_measured(tmp_path, "b", [Made("v", [point(1.0)], metric=31.0)], metric_name="psnr")
+    with pytest.raises(ConfigError, match=r"(?s)different names cannot be compared; .*accuracy: a/.*psnr: b/"):
+        ask(tmp_path)
+    assert ask(tmp_path, Request(EASY.budget, floors={"psnr": 20.0})).require().candidate.name == "b/v@engine/1"
 
 
 def test_never_verified_and_proofs_of_something_else(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,24 @@ def test_a_hard_variant_that_was_not_measured_is_named(tmp_path: Path) -> None:
     (left,) = select(tmp_path, EASY, installed=have_all).left_out
     assert left.name == "a/w"
     assert left.reason == f"not measured: deploykit profile {bundle.path}"
+
+
+def test_what_a_runtime_leaves_running_holds_nobody_up_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python runs this first in the process that asks: a child that keeps its output open and would run for long.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, subprocess\n"
+        f"pathlib.Path({str(tmp_path / 'number')!r}).write_text(str(subprocess.Popen(['sleep', '900']).pid))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = installed_runtimes(["no-such-runtime"])
+    assert "no-such-runtime" in found["no-such-runtime"].missing
+    state = Path("/proc", (tmp_path / "number").read_text(), "stat")
+    deadline = time.monotonic() + 60.0
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "the child still runs"
+        time.sleep(0.01)
 
 
 def test_what_is_installed_is_asked_in_another_process() -> None:
