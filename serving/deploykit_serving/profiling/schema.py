@@ -291,9 +291,8 @@ class Profile(_Part):
 
     def of(self, variant: str, runtime: str = "onnxruntime-cpu", threads: int | None = None) -> VariantProfile | None:
         """Return what was measured of a variant in a runtime, by default with the fewest threads; or ``None``."""
-        found = [entry for entry in self.variants if (entry.variant, entry.runtime) == (variant, runtime)]
-        found = [entry for entry in found if threads is None or entry.threads == threads]
-        return min(found, key=lambda entry: entry.threads, default=None)
+        named = [entry for entry in self.variants if (entry.variant, entry.runtime) == (variant, runtime)]
+        return min((e for e in named if threads in (None, e.threads)), key=lambda entry: entry.threads, default=None)
 
 
 def profile_file(host_id: str) -> str:
