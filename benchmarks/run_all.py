@@ -1,7 +1,7 @@
-"""Run every benchmark in a process of its own, one after the other, and write docs/benchmarks.md.
+"""Run every benchmark in a process of its own, one after the other, and write the pages in docs/ that hold the figures.
 
-Run: python -m benchmarks.run_all [NAME ...]. Missed targets are written down like met ones; exit 1 only if a benchmark
-did not run to its end.
+Run: python -m benchmarks.run_all [PAGE or NAME ...]. A page is written anew with what was run for it. Missed targets are
+written down like met ones; exit 1 only if a benchmark did not run to its end.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from typing import Any, Final
 from deploykit_serving.profiling.host import fingerprint
 from deploykit_serving.profiling.schema import Host
 
-BENCHMARKS: Final = (
-    "startup", "plugins", "binarized", "pruned", "routed", "pipeline", "methods", "serving",
-    "measuring", "latency_table", "selection", "choice", "openvino",
-)  # fmt: skip
-PAGE: Final = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+PAGES: Final = {
+    "benchmarks": ("startup", "plugins", "binarized", "pruned", "routed", "pipeline", "methods", "serving"),
+    "benchmarks-latency": ("measuring", "latency_table", "selection", "choice", "openvino"),
+}
+"""Pages of docs/ and the benchmarks whose figures they hold."""
+BENCHMARKS: Final = tuple(name for names in PAGES.values() for name in names)
+_ROOT: Final = Path(__file__).parent.parent
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def run_all(names: tuple[str, ...] = BENCHMARKS, page: Path = PAGE) -> bool:
-    """Run benchmarks, write the page, and tell whether all of them ran to their end."""
+def run_all(names: tuple[str, ...], page: Path) -> bool:
+    """Run benchmarks, write a page, and tell whether all of them ran to their end."""
     host = fingerprint()
     rows: list[str] = []
     notes: list[str] = []
@@ -57,7 +59,7 @@ def run(name: str, timeout: float = 1800.0) -> tuple[list[dict[str, Any]], str]:
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=timeout, env={**os.environ, **_ONE_THREAD},
-            cwd=PAGE.parent.parent,
+            cwd=_ROOT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return [], f"took longer than {timeout:g} s"
@@ -121,7 +123,11 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    chosen = tuple(sys.argv[1:]) or BENCHMARKS
-    if unknown := set(chosen) - set(BENCHMARKS):
-        sys.exit(f"no benchmark {sorted(unknown)[0]!r}; there are: {', '.join(BENCHMARKS)}")
-    sys.exit(0 if run_all(chosen) else 1)
+    chosen = set(sys.argv[1:]) or set(PAGES)
+    if unknown := chosen - {*BENCHMARKS, *PAGES}:
+        sys.exit(f"no benchmark {sorted(unknown)[0]!r}; there are: {', '.join((*PAGES, *BENCHMARKS))}")
+    complete = True
+    for title, members in PAGES.items():
+        if wanted := members if title in chosen else tuple(name for name in members if name in chosen):
+            complete &= run_all(wanted, _ROOT / "docs" / f"{title}.md")
+    sys.exit(0 if complete else 1)

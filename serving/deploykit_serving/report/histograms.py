@@ -28,7 +28,7 @@ def histograms(series: Sequence[Series]) -> Section:
     return Section(
         key="histograms",
         heading="How latencies are spread",
-        made="Every kept call at the smallest batch, one stream, from its HdrHistogram (three digits). Under each: "
+        made="Every call at the smallest batch, one stream, from its HdrHistogram (three digits). Under each: "
         "percentiles of all calls with 95 % intervals. Rare slower calls may lie beyond the axis.",
         charts=tuple(_chart(part, f"spread{number}", number, len(parts)) for number, part in enumerate(parts)),
         folded=(_table([(one, point) for one in series if (point := one.single) is not None]),) if series else (),
