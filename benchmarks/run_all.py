@@ -1,7 +1,7 @@
 """Run every benchmark in a process of its own, one after the other, and write the pages in docs/ that hold the figures.
 
-Run: python -m benchmarks.run_all [PAGE or NAME ...]. A page is written anew with what was run for it. Missed targets are
-written down like met ones; exit 1 only if a benchmark did not run to its end.
+Run: python -m benchmarks.run_all [PAGE or NAME ...]. A page is written anew with what was run for it. Missed targets
+are written down like met ones; exit 1 only if a benchmark did not run to its end.
 """
 
 from __future__ import annotations
