@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from deploykit.bundle_writer import extend_bundle
-from deploykit.cli.main import run
 from deploykit_serving.profiling.schema import Profile, profile_file
 from deploykit_serving.profiling.significance import Difference
 from deploykit_serving.report.difference import Compared
@@ -20,22 +18,6 @@ from tests.serving.profiling.tiny_bundles import slow_sum_model, sum_model, writ
 from tests.serving.report.written import HOST, measured, point, profile, write_reported
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run ``deploykit ARGUMENTS`` in this process; gives exit code, standard output and standard error."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deploykit", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            run()
-        out, err = capsys.readouterr()
-        return int(exit_info.value.code or 0), out, err
-
-    return do
 
 
 def _run_of(median_ms: float, **changes: Any) -> Profile:

@@ -10,26 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.cli.main import run
 from tests.serving.report.written import HOST, write_reported
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run ``deploykit ARGUMENTS`` in this process; gives exit code, standard output and standard error."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def do(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deploykit", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            run()
-        out, err = capsys.readouterr()
-        return int(exit_info.value.code or 0), out, err
-
-    return do
 
 
 def test_page_json_and_csv_are_written_and_the_page_names_its_command(
